@@ -12,10 +12,9 @@ import numpy as np
 
 from dkde.engine.blocks import ShareOfBlock
 from dkde.engine.work import Work
-from dkde.numerics import logsum
-from dkde.rows.side import Rows
 
 LOG = logging.getLogger("dkde.blocks")
+_NONE, _NO_SUMS = np.empty(0, np.int64), np.empty((0, 0))
 
 
 class BlockLog:
@@ -30,37 +29,40 @@ class BlockLog:
 
     def __init__(self, work: Work, stage: str) -> None:
         self._work, self._stage = work, stage
-        self._seconds: dict[tuple[int, int], float] = {}
+        self._shares: dict[tuple[int, int], list[ShareOfBlock]] = {}
         self._is_on = LOG.isEnabledFor(logging.DEBUG)
 
     def share(self, block: tuple[int, int], part: ShareOfBlock) -> None:
-        """Count the seconds of a share of a block."""
+        """Count the seconds and the bytes of a share of a block."""
         if self._is_on:
-            self._seconds[block] = self._seconds.get(block, 0.0) + part.seconds
+            figures = part._replace(columns=_NONE, partial=_NO_SUMS)  # the others may be many
+            self._shares.setdefault(block, []).append(figures)
 
-    def done(self, block: tuple[int, int], part: ShareOfBlock) -> None:
-        """Write the line of a block whose last share is done."""
+    def done(self, block: tuple[int, int], kept: float) -> None:
+        """Write the line of a block whose last share is done.
+
+        Parameters
+        ----------
+        block : (int, int)
+        kept : float
+            The seconds in which this process took the block's numbers.
+        """
         if not self._is_on:
             return
-        plan = self._work.plan
-        rows = plan.query_block(block[0])
-        n_read = int(np.nan_to_num(logsum.split(part.partial).read).max(initial=0))
+        rows, shares = self._work.plan.query_block(block[0]), self._shares.pop(block)
+        spent = {stage: sum(s.spent[stage] for s in shares) for stage in shares[0].spent}
         values: Mapping[str, Any] = {
             "stage": self._stage,
             "block": list(block),
             "rows": list(rows),
-            "seconds": round(self._seconds.pop(block, 0.0), 6),
-            "bytes_read": (rows[1] - rows[0]) * _row_bytes(self._work.query.rows)
-            + n_read * _row_bytes(self._work.train.rows),
-            "worker": part.worker,
+            "seconds": round(sum(spent.values()), 6),
+            "spent": {stage: round(s, 6) for stage, s in (spent | {"keep": kept}).items()},
+            "bytes_read": sum(share.bytes_read for share in shares),
+            "worker": shares[-1].worker,
         }
         LOG.debug(
             "%s: block %d-%d, query rows %d to %d, %.3g s%s",
             self._stage or "work", *block, *rows, values["seconds"],
-            "" if part.worker is None else f", {part.worker}",
+            "" if values["worker"] is None else f", {values['worker']}",
             extra={"dkde": values},
         )  # fmt: skip
-
-
-def _row_bytes(rows: Rows) -> int:
-    return rows.itemsize * rows.n_stored_features

@@ -1,8 +1,8 @@
 """One block: query rows against those training rows of a panel that may matter."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from dkde.engine.leaf_blocks import LeafBlock
 from dkde.engine.reading import check_finite, read_groups
 from dkde.engine.reads import Reads
 from dkde.engine.rounded_rows import allow_for_rounded_rows
+from dkde.engine.stopwatch import READ, note_read, spent, timed
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
@@ -34,16 +35,19 @@ class ShareOfBlock(NamedTuple):
         Their numbers within the block.
     partial : array (2 n_bandwidths + 4, rows)
         As in :mod:`dkde.numerics.logsum`.
-    seconds : float
-        The time that it took.
+    spent : mapping of str to float
+        The seconds that it took, by stage: see :mod:`dkde.engine.stopwatch`.
+    bytes_read : int
+        Of what it read itself, as stored, before compression.
     worker : str or None
         The address of the Dask worker that computed it; None in the caller's own process.
     """
 
     columns: Numbers
     partial: FloatArray
-    seconds: float = 0.0
-    worker: str | None = None
+    spent: Mapping[str, float]
+    bytes_read: int
+    worker: str | None
 
 
 def join_shares(parts: list[ShareOfBlock], n_rows: int) -> FloatArray:
@@ -101,8 +105,7 @@ def score_share(
         When a value in either range is infinite, or NaN and to be refused, or a weight is no
         weight.
     """
-    start = perf_counter()
-    with one_blas_thread():
+    with one_blas_thread(), timed() as watch:
         if not survey.in_leaves:
             whole = _by_products(query, train, task, survey, rows, panel)
             part = np.arange(rows[1] - rows[0]), whole
@@ -111,7 +114,7 @@ def score_share(
             block = kind(query, train, task, survey, rows, panel)
             with giving_memory_back():
                 part = block.share(*share)
-        return ShareOfBlock(*part, perf_counter() - start, _worker_here())
+    return ShareOfBlock(*part, watch.spent, watch.bytes_read, _worker_here())
 
 
 def _worker_here() -> str | None:
@@ -135,7 +138,9 @@ def _by_products(
     frame = task.frame(survey.reference, train.rows.n_features, mapped=mapped)
     # A linear map would round large values: the reference row is subtracted before it.
     origin = survey.reference if mapped else None
-    values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+    with spent(READ):
+        values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+    note_read(query.rows, *rows)
     result = np.full((logsum.n_partial_rows(len(task.bandwidths)), len(values)), np.nan)
     missing = query.rows.missing(values)
     there = np.ones(len(values), np.bool_) if missing is None else ~missing

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import Reading, check_finite
+from dkde.engine.stopwatch import PREPARE, spent
 from dkde.engine.task import Task
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
@@ -168,6 +169,7 @@ class Beyond:
         return True
 
 
+@spent(PREPARE)
 def panel_moments(
     readings: Iterable[Reading],
     rows: Rows,

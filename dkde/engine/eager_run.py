@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import product
 from math import gcd
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -144,7 +145,7 @@ def run(
         raise incomplete(failed, plan.n_blocks)
     if chosen is not None:
         # Where all blocks were kept no survey was made, and only its method is wanted.
-        chosen((survey or _survey(work, pool)).method)
+        chosen((survey or _survey(work, pool, name)).method)
     return Densities.of(result)
 
 
@@ -226,7 +227,7 @@ def compute(
         done_pairs -= plan.block_pairs(block)
     if not n_waiting:
         return None
-    survey = _survey(work, pool)
+    survey = _survey(work, pool, name)
     n_shares = survey.n_shares(plan.n_shares, plan.query_rows)
     # Blocks that stay set aside: shares of them that have not begun are of no use.
     given_up: set[Block] = set()
@@ -249,17 +250,19 @@ def compute(
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
         is_begun = None if keep is None else joined.has_key
-        with closing(completed(pool, score_share, calls, trials, is_begun)) as parts:
+        blocks = pool.named(_of("blocks", name))
+        with closing(completed(blocks, score_share, calls, trials, is_begun)) as parts:
             for (q, p, _, n), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n
                 log.share((q, p), part)
                 whole = None if (q, p) in given_up else joined.add((q, p), part, n)
                 if whole is not None:
+                    start = perf_counter()
                     receive((q, p), whole)
                     if keep is not None:
                         keep.count()
-                    log.done((q, p), part)
+                    log.done((q, p), perf_counter() - start)
                     done_pairs += plan.block_pairs((q, p)) % n
                 if progress is not None:
                     progress(done_pairs, plan.pairs)
@@ -335,10 +338,15 @@ class _Joined:
         return join_shares(self._parts.pop(block), stop - start)
 
 
-def _survey(work: Work, pool: Pool) -> Survey:
+def _survey(work: Work, pool: Pool, name: str) -> Survey:
     """Return the survey, made in the pool."""
-    survey = until_not_lost(pool, make_survey, *work.surveyed)
+    survey = until_not_lost(pool.named(_of("survey", name)), make_survey, *work.surveyed)
     return replace(survey, train_key=work.train_key)
+
+
+def _of(what: str, name: str) -> str:
+    """Return what is shown of a piece of work, whose name may not be known."""
+    return f"{what} of {name}" if name else what
 
 
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:

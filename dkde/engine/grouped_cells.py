@@ -16,6 +16,7 @@ import numpy.typing as npt
 from dkde.engine.cells import BESIDE_BYTES, TIMES, PanelMoments, sums_at
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import Reading, check_finite
+from dkde.engine.stopwatch import PREPARE, spent
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.cell_coefficients import Coefficients
@@ -184,6 +185,7 @@ def few_groups(groups: Groups, n_rows: int) -> int:
     return int(2 * repeated * n_rows <= MOST_OWN / 2 * len(groups) ** 2)
 
 
+@spent(PREPARE)
 def grouped_moments(
     readings: Iterable[Reading], rows: Rows, n_rows: int, task: Task, frame: Frame,
     chosen: list[int], n_groups: int,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.reading import Reading, check_finite, read_groups
+from dkde.engine.stopwatch import PREPARE, READ, note_read, spent
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bands import by_shift
@@ -234,8 +235,10 @@ def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
     InputError
         When a value is infinite, or NaN and to be refused.
     """
-    values = query.rows.read(*rows, decode=not task.integer, origin=origin)
-    groups = read_groups(query.groups, *rows)
+    with spent(READ):
+        values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+        groups = read_groups(query.groups, *rows)
+    note_read(query.rows, *rows)
     columns, missing = np.arange(len(values)), query.rows.missing(values)
     absent = np.empty(0, np.int64)
     if missing is not None and missing.any():
@@ -280,6 +283,7 @@ def in_leaves(rows: QueryRows) -> QueryRows:
     return replace(rows, leaves=make_query(rows.values, axes=rows.axes))
 
 
+@spent(PREPARE)
 def train_rows(
     readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int,
     axes: LeafAxes | None = None, *, power: int = 0,

@@ -78,6 +78,7 @@ def gather_missing(side: Side, pool: Pool) -> npt.NDArray[np.bool_]:
     # Workers return eight rows a byte.
     found = np.zeros(n_rows, np.bool_)
     ranges = ((a, (side, a, min(a + step, n_rows))) for a in range(0, n_rows, step))
+    pool = pool.named("missing rows")
     with closing(completed(pool, _missing, ranges, Trials(pool))) as parts:
         for start, packed in parts:
             stop = min(start + step, n_rows)
@@ -98,6 +99,7 @@ def gathered(side: Side, pool: Pool, of: Callable[..., S | None], arguments: tup
     """Return the results of all ranges of rows, merged in the order of the rows."""
     n_rows, step = side.rows.n_rows, _step(side.rows)
     ranges = ((a, (side, a, min(a + step, n_rows), *arguments)) for a in range(0, n_rows, step))
+    pool = pool.named(f"{of.__name__} of rows")
     total: S | None = None
     # Results that finished before those of earlier rows, by their first row.
     early: dict[int, S | None] = {}

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from threading import Event
 from time import perf_counter
@@ -102,6 +103,8 @@ class Pool:
         Whether calls that were begun are waited for when the pool ends.
     stop_now : threading.Event
         Set when that was interrupted: then they are not.
+    shows_names : bool
+        Whether ``submit`` and ``elsewhere`` take a keyword ``name``, under which tasks are shown.
     absent : dict
         The missing chunks of all calls so far.
     unlike : set of str
@@ -122,6 +125,7 @@ class Pool:
     together: bool = False
     waits: bool = False
     stop_now: Event = field(default_factory=Event)
+    shows_names: bool = False
     absent: Absent = field(default_factory=dict)
     unlike: set[str] = field(default_factory=set)
 
@@ -138,6 +142,19 @@ class Pool:
             self.unlike.add(outcome.unlike)
             say_unlike(outcome.unlike)
         return outcome.result
+
+    def named(self, name: str) -> Pool:
+        """Return the pool whose tasks are shown under a name: on Dask's dashboard, if it has one.
+
+        Parameters
+        ----------
+        name : str
+            In words: ``"blocks of valid"``.
+        """
+        if not self.shows_names:
+            return self
+        elsewhere = None if self.elsewhere is None else partial(self.elsewhere, name=name)
+        return replace(self, submit=partial(self.submit, name=name), elsewhere=elsewhere)
 
     def room(self) -> int:
         """Return the number of blocks that can be computed at a time."""

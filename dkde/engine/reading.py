@@ -1,7 +1,7 @@
 """Reading of rows, weights and groups, with the refusal of values that cannot be used."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import pairwise
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.scale_reading import read_scales
+from dkde.engine.stopwatch import READ, note_read, spent
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
 from dkde.rows.row_source import RowSource, innermost
@@ -58,6 +59,7 @@ def read_present(
 ) -> Reading:
     """Read rows, with their weights and groups, without those left out for missing values."""
     values = side.rows.read(start, stop, decode=decode, origin=origin)
+    note_read(side.rows, start, stop)
     missing, weights = read_missing(side, values, start, stop)
     groups = read_groups(side.groups, start, stop)
     scales = read_scales(side, start, stop, missing)
@@ -352,7 +354,11 @@ def read_ahead(reads: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
         for read in reads:
             behind, ahead = ahead, reader.submit(copy_context().run, read)
             if behind is not None:
+                with spent(READ):
+                    wait([behind])
                 yield behind.result()
                 behind = None  # frees the result before the next one is waited for
         if ahead is not None:
+            with spent(READ):
+                wait([ahead])
             yield ahead.result()

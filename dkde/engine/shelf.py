@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from dkde.engine.stopwatch import PREPARE, spent
+
 T = TypeVar("T")
 
 # Seconds without a block, after which a worker that goes on living gives up what it keeps; and the
@@ -38,6 +40,7 @@ class Shelf:
         self._runs: OrderedDict[Hashable, None] = OrderedDict()
         self._timer: Timer | None = None
 
+    @spent(PREPARE)
     def get(self, key: tuple[Hashable, ...], make: Callable[[], T], *, others: bool) -> T:
         """Return what is kept under a key; make it where there is nothing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
@@ -46,6 +47,18 @@ def _as_cluster_error(error: BaseException) -> BaseException:
     if not isinstance(error, KilledWorker):
         return error
     return ClusterError(f"each of {error.allowed_failures + 1} workers ended {DIED}")
+
+
+def _words(name: str) -> str:
+    """Return a name as Dask's dashboard shows it: it groups tasks by what stands before a hyphen.
+
+    Examples
+    --------
+    >>> _words("blocks of refine-2"), _words("_first_row"), _words("7")
+    ('blocks of refine 2', 'first row', 'task 7')
+    """
+    words = " ".join(re.findall(r"[^\W_]+", name))
+    return words if words[:1].isalpha() else f"task {words}"
 
 
 def _at_worker(likeness: Likeness, call: Callable[..., Any], *arguments: Any) -> Outcome:
@@ -102,7 +115,7 @@ def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) ->
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
             _as_cluster_error, pool.elsewhere, pool.apart, pool.look, pool.refused,
-            pool.departed, together=True,
+            pool.departed, together=True, shows_names=True,
         )  # fmt: skip
     finally:
         pool.close()
@@ -155,11 +168,13 @@ class _ClientPool:
         self._required: dict[Future[Any], frozenset[str]] = {}
         self._needs: dict[Future[Any], _Sent] = {}
 
-    def submit(self, call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
+    def submit(
+        self, call: Callable[..., Any], *arguments: Any, name: str = "", **where: Any
+    ) -> Future[Any]:
         """Submit a call; a task lost at once becomes a cancelled future."""
         try:
             # Every call gets a key of its own: Dask would take equal keys for the same task.
-            key = f"{funcname(call)}-{uuid4()}"
+            key = f"{_words(name or funcname(call))}-{uuid4()}"
             if self._left_out and "workers" not in where:
                 # Other workers on the machine of one that is left out may be fit: they stay.
                 where["workers"] = [*_taking_part(self._client, self._left_out)]
@@ -186,16 +201,16 @@ class _ClientPool:
             return future
 
     def elsewhere(
-        self, away_from: Collection[str], call: Callable[..., Any], *arguments: Any
+        self, away_from: Collection[str], call: Callable[..., Any], *arguments: Any, name: str = ""
     ) -> Future[Any]:
         """Submit a call to workers on other machines than some, if there are any."""
         others: list[str] = []
         with suppress(*RAW):  # the scheduler was lost at this moment
             others = _other_workers(self._client, away_from, self._left_out)
         if not others:
-            return self.submit(call, *arguments)
+            return self.submit(call, *arguments, name=name)
         # Strictly, not as a preference: otherwise an idle worker could steal the call from them.
-        return self.submit(call, *arguments, workers=others)
+        return self.submit(call, *arguments, name=name, workers=others)
 
     def apart(self) -> int:
         """Return the number of workers, present or on their way, if each has one thread; else 0."""

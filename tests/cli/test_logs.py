@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -57,11 +58,20 @@ def test_lines_of_json(run, npz, blocks):
         *(("test", q, 0) for q in range(3)),
     }
     for line in found:
-        start, stop = line["rows"]
+        start, _ = line["rows"]
         assert start == 4 * line["block"][0]
         assert 0 < line["seconds"] < 60
-        assert line["bytes_read"] == (stop - start + 60) * 3 * 8
+        assert set(line["spent"]) == {"read", "prepare", "sum", "keep"}
+        assert all(seconds >= 0 for seconds in line["spent"].values())
+        assert sum(line["spent"].values()) - line["spent"]["keep"] == pytest.approx(
+            line["seconds"], abs=1e-5
+        )
         assert line["worker"] is None
+    # Each block reads its own query rows; the training rows are read once for all of a stage.
+    for stage, n_rows in (("valid", 20), ("test", 10)):
+        mine = [line for line in found if line["stage"] == stage]
+        assert sum(line["bytes_read"] for line in mine) == (n_rows + 60) * 3 * 8
+        assert min(line["bytes_read"] for line in mine) <= 4 * 3 * 8
     assert "Done in" in lines[-1]["message"]
     # A later command goes on in the file; errors are in it.
     run("sweep", npz, "--bandwidths", "x", "--log-json", "log.jsonl", status=2)
@@ -84,6 +94,38 @@ def test_blocks_in_the_log_of_a_program(caplog):
         dkde.score(rows, rows + 1, 0.5, block_rows=10)
     noted = [record.dkde for record in caplog.records if record.name == "dkde.blocks"]
     assert sorted(line["rows"] for line in noted) == [[q, q + 10] for q in range(0, 40, 10)]
+
+
+def test_stages_of_a_block_are_those_in_which_its_time_went(caplog, monkeypatch):
+    """A slow source is time of reading, and a slow store time of keeping."""
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+
+    def slow(source, start, stop):
+        time.sleep(0.2)
+        return source.array[start:stop]
+
+    monkeypatch.setattr("dkde.rows.sources.ArraySource.read", slow)
+    for options in ({}, {"kernel": "exponential", "nan": "drop"}):
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "dkde"):
+            dkde.score(rows, rows + 1, 0.5, **options)
+        (line,) = [record.dkde for record in caplog.records if record.name == "dkde.blocks"]
+        assert line["spent"]["read"] >= 0.35
+        assert line["bytes_read"] == 2 * rows.nbytes
+
+
+def test_products_and_moments_have_their_stages(caplog):
+    rng = np.random.default_rng(0)
+    for rows, options in (
+        (rng.normal(size=(300, 100)), {}),
+        (rng.normal(size=(20_000, 2)), {"tol": 1e-6}),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "dkde"):
+            dkde.score(rows + 0.1, rows, 0.9, **options)
+        lines = [record.dkde for record in caplog.records if record.name == "dkde.blocks"]
+        assert sum(line["bytes_read"] for line in lines) == 2 * rows.nbytes
+        assert all(line["spent"]["sum"] > 0 for line in lines)
 
 
 def test_what_was_complete_says_how_long_it_took(run, npz, monkeypatch):

@@ -122,6 +122,22 @@ def one_thread():
         yield client
 
 
+def test_the_dashboard_has_tasks_in_words(one_thread, tmp_path):
+    """Its groups are the prefixes of keys."""
+    rng = np.random.default_rng(0)
+    splits = {name: rng.normal(size=(n, 3)) for name, n in (("valid", 40), ("test", 30))}
+    np.savez(tmp_path / "a.npz", train=rng.normal(size=(90, 3)), **splits)
+    dkde.sweep(
+        train="train", valid="valid", test="test", bandwidths=[0.3, 0.6, 2.0], covariance="full",
+        source=str(tmp_path / "a.npz"), block_rows=4, output=tmp_path / "r.zarr",
+    )  # fmt: skip
+    shown = one_thread.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.task_prefixes))
+    assert shown == {
+        "first row", "moments of rows", "survey of valid", "blocks of valid", "survey of test",
+        "blocks of test",
+    }  # fmt: skip
+
+
 def test_calls_one_after_the_other_log_nothing(tmp_path):
     """Sides that are sent to all workers leave events in the scheduler that it cannot send."""
     script = tmp_path / "calls.py"
