@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from shlex import quote
 from typing import Any
 
@@ -12,6 +13,7 @@ from dkde_cli.lines import echo, echo_text
 from dkde_cli.options import json_option, sources_option, store_argument, trust_sources_option
 from dkde_cli.recalling import config_of
 from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
+from dkde_cli.watching import watch
 
 # How many running processes, and how many failed blocks, are named; the others are counted.
 _NAMED = 3
@@ -28,6 +30,19 @@ _ROWS = 20
     is_flag=True,
     help="Print the file with which dkde run makes the result again, and nothing else.",
 )
+@click.option(
+    "--watch",
+    "watches",
+    is_flag=True,
+    help="Look at the run again and again until it is complete: a picture on a terminal, else a "
+    "line where something is done; with --json a line for each look.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Seconds between two looks of --watch, 5 by default.",
+)
 @click.pass_context
 def status(
     ctx: click.Context,
@@ -36,8 +51,13 @@ def status(
     trust_sources: bool,
     as_json: bool,
     config: bool,
+    watches: bool,
+    every: float | None,
 ) -> None:
     """Show the progress of a run.
+
+    With --watch the command ends when the run is complete. It goes on while nobody is at work on
+    the run, which may be resumed; Ctrl-C ends it.
 
     \b
     The JSON is
@@ -46,36 +66,49 @@ def status(
        "sources": {PATH: where it is now, or null}}
     where a block that was set aside is
       {"block": [query block, panel], "rows": [start, stop], "error"}
-    with null for what is not known.
+    with null for what is not known. The lines of --watch have a "time" before these.
     """
     import dkde
 
+    if every is not None and not watches:
+        raise click.UsageError("--every is of use with --watch only")
     if config:
-        if as_json:
-            raise click.UsageError("--config and --json exclude each other")
+        if as_json or watches:
+            other = "--json" if as_json else "--watch"
+            raise click.UsageError(f"--config and {other} exclude each other")
         group = ctx.parent.command if ctx.parent is not None else None
         assert isinstance(group, click.Group)
         echo_text(config_of(store, group.commands))
         return
-    found = dkde.status(store, sources=sources, trust_sources=trust_sources)
+    look = partial(dkde.status, store, sources=sources, trust_sources=trust_sources)
+    if watches:
+        watch(look, 5.0 if every is None else every, _in_words, as_json=as_json)
+        return
+    found = look()
     if as_json:
         print_json(found)
         return
+    print_pairs(_in_words(found))
+    _print_sources(found["sources"])
     stages = found["stages"]
-    pairs = {"state": _state(found), **{name: _stage(stage) for name, stage in stages.items()}}
+    failed = [(name, block) for name, stage in stages.items() for block in stage["failed"]]
+    if failed:
+        echo()
+        echo("set aside")
+        _print_failed(failed)
+
+
+def _in_words(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return a status as names and their texts, without the data and the failed blocks."""
+    stages = {name: _stage(stage) for name, stage in found["stages"].items()}
+    pairs = {"state": _state(found), **stages}
     rate = found["blocks_per_second"]
     if rate is not None and not found["complete"]:
         pairs["speed"] = _speed(rate) + ("" if found["running"] else ", when it last ran")
     if found["seconds_left"] is not None:
         pairs["time left"] = f"about {duration(found['seconds_left'])}"
     pairs["time spent"] = duration(found["seconds"])
-    print_pairs(pairs)
-    _print_sources(found["sources"])
-    failed = [(name, block) for name, stage in stages.items() for block in stage["failed"]]
-    if failed:
-        echo()
-        echo("set aside")
-        _print_failed(failed)
+    return pairs
 
 
 def _state(found: Mapping[str, Any]) -> str:
