@@ -25,6 +25,7 @@ from .estimation.parts import finish, run_part
 from .estimation.protocols import follow_protocol
 from .estimation.sampling import sample
 from .estimation.scoring import score
+from .estimation.shape_plan import plan_shape
 from .estimation.sweeping import sweep
 from .estimation.verifying import verify
 from .inputs.describing import describe
@@ -97,6 +98,7 @@ __all__ = [
     "parse_bandwidths",
     "plan",
     "plan_map",
+    "plan_shape",
     "plot_classes",
     "plot_map",
     "plot_pictures",

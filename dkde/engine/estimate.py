@@ -57,10 +57,11 @@ def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> fl
     """Return approximate seconds for all pairs of a plan, on threads as fast as this one."""
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
     pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
-    return plan.pairs * pair * _OVERHEAD / _threads_at_work(plan, n_threads)
+    return plan.pairs * pair * _OVERHEAD / threads_at_work(plan, n_threads)
 
 
-def _threads_at_work(plan: Plan, n_threads: int) -> int:
+def threads_at_work(plan: Plan, n_threads: int) -> int:
+    """Return for how many of some threads there is work."""
     # A thread works on one block, or share of it, at a time: more threads are of no use.
     return min(n_threads, plan.n_blocks * plan.n_shares)
 
@@ -97,5 +98,5 @@ def estimate(work: Work, survey: Survey, n_threads: int, all_pairs: float) -> Es
     if not survey.in_leaves:
         return Estimate(all_pairs * survey.time, survey.method)
     found = answers(work, survey)
-    seconds = found.seconds / _threads_at_work(work.plan, n_threads)
+    seconds = found.seconds / threads_at_work(work.plan, n_threads)
     return Estimate(seconds, found.method(survey), found)

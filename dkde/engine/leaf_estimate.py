@@ -16,6 +16,7 @@ from dkde.engine.cells import panel_moments
 from dkde.engine.leaf_blocks import is_worth_moments
 from dkde.engine.reading import Reading
 from dkde.engine.row_sample import sampled
+from dkde.engine.side_size import SideSize
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.work import Work
@@ -68,6 +69,9 @@ class Answers:
         The share of all pairs that are taken at any bandwidth.
     seconds : float
         Of one thread.
+    preparing : float
+        How many of these are for training rows: to read them, to put them in leaves and to make
+        moments of them, as often as the plan reads them.
     """
 
     skipped: float
@@ -76,6 +80,7 @@ class Answers:
     left: float
     near: float
     seconds: float
+    preparing: float
 
     @property
     def shares(self) -> dict[str, float]:
@@ -237,11 +242,12 @@ def answers(work: Work, survey: Survey) -> Answers:
 def _answers(sample: _Sample) -> Answers:
     plan, n_bandwidths = sample.work.plan, len(sample.work.task.bandwidths)
     n_rows = plan.query.rows * plan.n_panels
-    nanoseconds = n_rows * (_FINISHED[0] + _FINISHED[1] * n_bandwidths) + _BYTE * _bytes_read(
-        sample.work
-    )
+    preparing = _BYTE * _bytes_read(plan.train, plan.n_readings, plan.n_features)
+    nanoseconds = n_rows * (_FINISHED[0] + _FINISHED[1] * n_bandwidths)
+    nanoseconds += _BYTE * _bytes_read(plan.query, 1, plan.n_features)
     if not len(sample.query) or not (sample.weights > 0).any():
-        return Answers(1.0, 0.0, 0.0, 0.0, 0.0, nanoseconds / 1e9)
+        both = nanoseconds + preparing
+        return Answers(1.0, 0.0, 0.0, 0.0, 0.0, both / 1e9, preparing / 1e9)
     axes = sample.survey.leaf_axes
     make_query(sample.query[:1], axes=axes)  # compiled by now
     start = thread_time()
@@ -251,7 +257,7 @@ def _answers(sample: _Sample) -> Answers:
     failed: list[_Failed] = []
     if sample.survey.by_cells:
         kept, failed, row = sample.by_moments()
-        nanoseconds += sample.survey.time * plan.n_panels * plan.n_readings
+        preparing += sample.survey.time * plan.n_panels * plan.n_readings
         if sample.survey.grid is None:  # along the axes of a grid, sums are part of that time
             nanoseconds += row * n_rows
     left = sum(share for _, _, share in failed)
@@ -273,7 +279,7 @@ def _answers(sample: _Sample) -> Answers:
         tree = sample.tree()
         row = 1e9 * (thread_time() - start) / len(sample.train)
         row += _LEVEL * plan.n_features * log2(sample.scale)
-        nanoseconds += row * plan.train.rows * plan.n_readings
+        preparing += row * plan.train.rows * plan.n_readings
     if others:
         near, row = sample.near(leaves, others, tree)
         nanoseconds += row * n_rows
@@ -288,7 +294,9 @@ def _answers(sample: _Sample) -> Answers:
         near = max(near, share * at_most)
         pairs += share * at_most * len(rest) / n_bandwidths
         by_moments -= share * len(rest) / n_bandwidths
-    return Answers(1 - by_moments - pairs, by_moments, pairs, left, near, nanoseconds / 1e9)
+    seconds = (nanoseconds + preparing) / 1e9
+    skipped = 1 - by_moments - pairs
+    return Answers(skipped, by_moments, pairs, left, near, seconds, preparing / 1e9)
 
 
 def _timed_sums(
@@ -317,11 +325,8 @@ def _runs(order: Numbers, n_rows: int) -> Numbers:
     return np.concatenate([order[start : start + each] for start in starts])
 
 
-def _bytes_read(work: Work) -> float:
-    """Return the bytes that are read from stores."""
-    plan, d = work.plan, work.plan.n_features
-    sides = (plan.query, 1), (plan.train, plan.n_readings)
-    return float(sum(
-        times * side.rows * side.stored_row_bytes(d) for side, times in sides
-        if not side.is_held(d) and not side.is_view
-    ))  # fmt: skip
+def _bytes_read(side: SideSize, times: int, n_features: int) -> int:
+    """Return the bytes of a side that are read from a store, so many times."""
+    if side.is_held(n_features) or side.is_view:
+        return 0
+    return times * side.rows * side.stored_row_bytes(n_features)

@@ -189,6 +189,19 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
     MemoryLimitError
         When the plan does not fit into a worker.
     """
+    return planned(work, options, workers)[0]
+
+
+def planned(
+    work: Work, options: Options, workers: Workers
+) -> tuple[dict[str, Any], Plan, Estimate]:
+    """Return the cost of a piece of work, and the plan and the estimate that it is from.
+
+    Raises
+    ------
+    MemoryLimitError
+        When the plan does not fit into a worker.
+    """
     cut = work.plan
     n_threads, limit = workers.n_threads or threads_there(), workers.limit
     is_asked = workers.baseline or limit is not None
@@ -197,7 +210,7 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
         check_limit("a worker", cut.worker_bytes(workers.threads_per_worker), at_rest, limit)
     all_pairs = estimate_seconds(cut, n_threads, options.radial.name, options.metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
-    found = Estimate(all_pairs, _LATER)
+    found, survey = Estimate(all_pairs, _LATER), None
     if not work.is_lazy:
         survey = work.survey()
         # Before the survey room for moments of cells is kept, wherever there may be some, and for
@@ -205,8 +218,11 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
         cut = cut.knowing_cells(bool(survey.by_cells))
         cut = cut.knowing_regions(survey.summaries is not None)
         found = estimate(replace(work, plan=cut), survey, n_threads, all_pairs)
-    return {
-        **_sizes(cut, at_rest, workers.threads_per_worker),
+    sizes = _sizes(cut, at_rest, workers.threads_per_worker)
+    if survey is not None:  # beside memory, which is that of shares as they are planned
+        cut = replace(cut, n_shares=survey.n_shares(cut.n_shares, cut.query_rows))
+    cost = {
+        **sizes,
         "method": found.method,
         "threads": n_threads,
         "shares": None if found.answers is None else found.answers.shares,
@@ -214,6 +230,7 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
         "seconds_all_pairs": all_pairs,
         "slow_blas": older_kernels(),
     }
+    return cost, cut, found
 
 
 def _sizes(cut: Plan, at_rest: int | None, threads_per_worker: int) -> dict[str, Any]:
