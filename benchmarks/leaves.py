@@ -25,6 +25,7 @@ import numpy as np
 from record import add_json_option, keep, n_processors, new_record
 
 import dkde
+from dkde.rows.model_rows import mixture, normal
 
 # About the optimum of the likelihood for 300,000 rows, by features; others are between.
 BANDWIDTHS = {
@@ -33,20 +34,6 @@ BANDWIDTHS = {
 }  # fmt: skip
 CORES = n_processors()
 FEATURES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
-
-
-def mixture(n_rows: int, d: int, rng: np.random.Generator) -> Any:
-    """Return rows of 20 Gaussians of different widths, which are the same for every n_rows."""
-    fixed = np.random.default_rng(7)
-    centres, scales = fixed.normal(0, 3, (20, d)), fixed.uniform(0.3, 1.2, (20, 1))
-    chosen = rng.integers(0, 20, n_rows)
-    noise = np.linspace(1, 0.3, d) * rng.normal(size=(n_rows, d))
-    return centres[chosen] + scales[chosen] * noise
-
-
-def one(n_rows: int, d: int, rng: np.random.Generator) -> Any:
-    """Return rows of one standard normal."""
-    return rng.normal(size=(n_rows, d))
 
 
 def optimum(train: Any) -> float:
@@ -122,7 +109,7 @@ def timed(call: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
 def measure(d: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one number of features."""
     rng = np.random.default_rng(d)
-    rows = one if options.one else mixture
+    rows = normal if options.one else mixture
     train, query = rows(options.rows, d, rng), rows(options.queries, d, rng)
     h = options.factor * (optimum(train) if options.optimum else bandwidth_for(d))
     some = slice(0, min(16, len(query)))

@@ -18,11 +18,12 @@ import sys
 from typing import Any
 
 import numpy as np
-from leaves import exact, one, optimum, timed
+from leaves import exact, optimum, timed
 from peers_packages import KEOPS, TORCH, Peer
 from record import add_json_option, keep, new_record
 
 import dkde
+from dkde.rows.model_rows import normal
 
 PEERS = (TORCH, KEOPS)
 PRECISIONS = (np.float64, np.float32)
@@ -47,7 +48,7 @@ def of_peer(
 def measure(d: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the figures of one number of features, dkde's first."""
     rng = np.random.default_rng(d)
-    train, query = one(options.rows, d, rng), one(options.queries, d, rng)
+    train, query = normal(options.rows, d, rng), normal(options.queries, d, rng)
     h = optimum(train) if options.optimum else options.bandwidth
     dkde.log_density(query[:300], train[:9000], h, tol=options.tol)  # compiles
     seconds, processor, found = timed(

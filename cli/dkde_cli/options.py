@@ -15,6 +15,7 @@ from dkde_cli.values import (
     parse_names,
     parse_sources,
     parse_support,
+    parse_workers,
 )
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -166,6 +167,36 @@ _WHERE: dict[str, Decorator] = {
 
 # The options that say where to run; the command gets them as ``where``.
 where_options = gathered("where", Where, _WHERE)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The place for which a cost is asked, and the numbers of its workers."""
+
+    where: Where
+    n_workers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, workers: tuple[int, ...], **others: Any) -> "Planned":
+        """Return the place with the first of some numbers of workers."""
+        return cls(Where(workers=workers[0] if workers else None, **others), workers)
+
+
+# The same of a command that starts nothing; it gets them as ``planned``.
+planned_options = gathered(
+    "planned",
+    Planned.of,
+    _WHERE
+    | {
+        "workers": click.option(
+            "--workers",
+            metavar="N",
+            callback=lambda _, __, text: parse_workers(text),
+            help="Number of workers, processes that share no memory; with --shape several, "
+            "1,64,512.",
+        )
+    },
+)
 
 store_argument = click.argument("store", metavar="STORE")
 data_argument = click.argument("data", metavar="DATA")

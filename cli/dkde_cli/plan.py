@@ -9,25 +9,26 @@ from dkde_cli.compute import attach
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
+    Planned,
     Where,
     bandwidth_scale_option,
     bandwidths_option,
     choice_options,
-    data_argument,
     decimal_option,
     density_options,
     json_option,
+    planned_options,
     train_option,
     weights_option,
-    where_options,
 )
+from dkde_cli.plan_shape import Shape, print_costs, shape_options
 from dkde_cli.sides import Training
 from dkde_cli.tables import duration, print_json, print_pairs, si, size
 from dkde_cli.values import parse_bandwidths
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
-@data_argument
+@click.argument("data", metavar="[DATA]", required=False)
 @choice_options
 @train_option
 @click.option(
@@ -43,9 +44,12 @@ from dkde_cli.values import parse_bandwidths
 @bandwidth_scale_option
 @decimal_option
 @json_option
-@where_options
+@planned_options
+@shape_options
+@click.pass_context
 def plan(
-    data: str,
+    ctx: click.Context,
+    data: str | None,
     choice: dict[str, Any],
     train: str | None,
     query: str | None,
@@ -55,7 +59,8 @@ def plan(
     decimal: str | None,
     density: dict[str, Any],
     as_json: bool,
-    where: Where,
+    planned: Planned,
+    shape: Shape,
 ) -> None:
     """Show the cost of a sweep or a score.
 
@@ -66,12 +71,23 @@ def plan(
     from a sample of the rows and the speed of this machine. With --scheduler or --scheduler-file
     the memory at rest is measured on the workers of that cluster; the other options for a cluster
     only say how large it would be.
+
+    With --shape there need be no data: rows are drawn from a model of their density, for a sample,
+    and the plan is shown for several numbers of workers.
     """
+    if shape.check(ctx):
+        _plan_shape(shape, planned, bandwidths, density, as_json=as_json)
+        return
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA', or --shape of rows that do not exist.")
+    if len(planned.n_workers) > 1:
+        raise click.UsageError("several numbers of --workers are of use with --shape only")
     import dkde
 
     grid = parse_bandwidths(bandwidths)
     training = Training(data, choice, train, weights, decimal)
     train, query = training.selector, training.split("valid", query)
+    where = planned.where
     with attach(where):
         cost = dkde.plan(
             query=query,
@@ -88,6 +104,33 @@ def plan(
         print_json(cost)
     else:
         print_pairs(in_words(cost))
+
+
+def _plan_shape(
+    shape: Shape,
+    planned: Planned,
+    bandwidths: str | None,
+    density: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Print the cost of a score of rows that do not exist."""
+    import dkde
+
+    options = ("kernel", "metric", "covariance", "precision", "tol", "atol")
+    each = planned.where.threads_per_worker
+    cost = dkde.plan_shape(
+        **shape.keywords,
+        **({} if bandwidths is None else {"bandwidths": parse_bandwidths(bandwidths)}),
+        n_workers=planned.n_workers or 1,
+        threads_per_worker=1 if each is None else each,
+        memory_limit=planned.where.memory_limit,
+        **{name: density[name] for name in options},
+    )
+    if as_json:
+        print_json(cost)
+    else:
+        print_costs(cost, in_words(cost))
 
 
 def workers_of(where: Where) -> dict[str, Any]:

@@ -245,6 +245,49 @@ def parse_covariance(text: str) -> Any:
     return dkde.read_covariance(text)
 
 
+def parse_shape(text: str | None) -> tuple[int, int] | None:
+    """Return ``10000000000x3`` as numbers of rows and of features; None without a text.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> parse_shape("1e10x3")
+    (10000000000, 3)
+    """
+    if text is None:
+        return None
+    from dkde import InputError
+
+    numbers = []
+    for part in text.lower().split("x"):
+        with suppress(ValueError):
+            value = float(part)
+            numbers += [int(value)] if value.is_integer() and value >= 1 else []
+    if len(numbers) != 2 or text.lower().count("x") != 1:
+        raise InputError(f"--shape {text!r} cannot be read; write rows and features as 1000000x3")
+    return numbers[0], numbers[1]
+
+
+def parse_workers(text: str | None) -> tuple[int, ...]:
+    """Return ``1,64,512`` as numbers of workers; none without a text.
+
+    Raises
+    ------
+    InputError
+    """
+    if text is None:
+        return ()
+    from dkde import InputError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--workers {text!r} cannot be read; write a number, or several as 1,64")
+    return tuple(map(int, parts))
+
+
 def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
     """Return ``28x28`` or ``3x32x32`` as numbers.
 

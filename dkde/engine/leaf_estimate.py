@@ -72,6 +72,8 @@ class Answers:
     preparing : float
         How many of these are for training rows: to read them, to put them in leaves and to make
         moments of them, as often as the plan reads them.
+    n_passes : int
+        How many times they are read each time: once for moments and once for leaves.
     """
 
     skipped: float
@@ -81,6 +83,7 @@ class Answers:
     near: float
     seconds: float
     preparing: float
+    n_passes: int = 1
 
     @property
     def shares(self) -> dict[str, float]:
@@ -242,12 +245,13 @@ def answers(work: Work, survey: Survey) -> Answers:
 def _answers(sample: _Sample) -> Answers:
     plan, n_bandwidths = sample.work.plan, len(sample.work.task.bandwidths)
     n_rows = plan.query.rows * plan.n_panels
-    preparing = _BYTE * _bytes_read(plan.train, plan.n_readings, plan.n_features)
+    reading = _BYTE * _bytes_read(plan.train, plan.n_readings, plan.n_features)
+    preparing = 0.0
     nanoseconds = n_rows * (_FINISHED[0] + _FINISHED[1] * n_bandwidths)
     nanoseconds += _BYTE * _bytes_read(plan.query, 1, plan.n_features)
     if not len(sample.query) or not (sample.weights > 0).any():
-        both = nanoseconds + preparing
-        return Answers(1.0, 0.0, 0.0, 0.0, 0.0, both / 1e9, preparing / 1e9)
+        both = nanoseconds + reading
+        return Answers(1.0, 0.0, 0.0, 0.0, 0.0, both / 1e9, reading / 1e9)
     axes = sample.survey.leaf_axes
     make_query(sample.query[:1], axes=axes)  # compiled by now
     start = thread_time()
@@ -272,7 +276,8 @@ def _answers(sample: _Sample) -> Answers:
         if (rest := [k for k in several if k not in by_groups])
     ]  # fmt: skip
     near = pairs = 0.0
-    if others or failed or grouped or again:
+    has_leaves = bool(others or failed or grouped or again)
+    if has_leaves:
         ones = np.ones(1)
         replace(sample, train=sample.train[:1], weights=ones, scales=ones).tree()  # compiled by now
         start = thread_time()
@@ -294,9 +299,10 @@ def _answers(sample: _Sample) -> Answers:
         near = max(near, share * at_most)
         pairs += share * at_most * len(rest) / n_bandwidths
         by_moments -= share * len(rest) / n_bandwidths
-    seconds = (nanoseconds + preparing) / 1e9
-    skipped = 1 - by_moments - pairs
-    return Answers(skipped, by_moments, pairs, left, near, seconds, preparing / 1e9)
+    n_passes = max(1, bool(sample.survey.by_cells) + has_leaves)
+    preparing += n_passes * reading
+    seconds, skipped = (nanoseconds + preparing) / 1e9, 1 - by_moments - pairs
+    return Answers(skipped, by_moments, pairs, left, near, seconds, preparing / 1e9, n_passes)
 
 
 def _timed_sums(
