@@ -170,7 +170,7 @@ def computed(
         When all weights are zero, or no training row counts.
     """
     found = run(work, pool, progress, keep, chosen, name)
-    if work.query.groups is None and np.isnan(found.scored).any():
+    if work.query.groups is None and not found.all_scored:
         # Weights in memory were checked before the run. That lazy ones are all zero shows only now,
         # as NaN for rows without missing values. With groups NaN is no error: all training rows may
         # be in the query row's group.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from dkde.errors import InputError
 from dkde.estimation.density_units import NATS
 from dkde.estimation.options import Options
 from dkde.estimation.row_weights import Weighted
-from dkde.estimation.statistics import mean
+from dkde.estimation.statistics import mean_of
 from dkde.typing import FloatArray
 
 LIKELIHOOD, LEAST_SQUARES = CRITERIA = ("likelihood", "least_squares")
@@ -142,8 +143,14 @@ def _log_mean(found: Weighted) -> FloatArray:
     values, weights = found.values, found.positive
     highest = values.max(axis=1)
     relative = np.where(np.isfinite(highest), highest, 0.0)
-    # Row by row, so that there is no second array as large as all values.
-    means = [mean(np.exp(row - top), weights) for row, top in zip(values, relative, strict=True)]
+    means = [
+        mean_of(_above(row, top), values.shape[1], weights)
+        for row, top in zip(values, relative, strict=True)
+    ]
     with np.errstate(divide="ignore"):
         logs: FloatArray = relative + np.log(means)
     return logs
+
+
+def _above(logs: FloatArray, top: float) -> Callable[[slice], FloatArray]:
+    return lambda rows: np.exp(logs[rows] - top)

@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from dkde.errors import warn
 from dkde.estimation.row_weights import Weighted
-from dkde.estimation.statistics import mean, shares, standard_error
+from dkde.estimation.statistics import mean, mean_of, share_of, standard_error
+from dkde.numerics.piecewise import pieces
+from dkde.stores.scratch import piecewise, room_beside
 from dkde.typing import FloatArray
 
 # Users are warned from this share of rows on whose density comes from an equal row alone.
@@ -144,19 +146,23 @@ def share_of_equal_rows(
         other = int(upper[logs[upper].argmin()])
     else:
         return 0.0
-    values = scored.values
-    with np.errstate(invalid="ignore"):
-        sums = values[[best, other]] + log_norms[[best, other], None]
-        change = np.abs(sums[1] - sums[0])
-    few = sums[0] < np.log(_ALL)
     growth = abs(log_norms[best] - log_norms[other])
     ratio = np.exp(min(0.0, logs[best] - logs[other]))
     if ratio < 1:
         # At large bandwidths the sum of rows at any distance stops growing, so less is asked for.
         growth *= (1 - ratio**2) / (-2 * np.log(ratio))
-    # The change is NaN where both densities are zero; the comparison is then False, as wanted.
-    equal = few & (change < _CONSTANT * growth)
-    return float(mean(equal.astype(np.float64), scored.positive))
+    here, there = scored.values[best], scored.values[other]
+
+    def equal(rows: slice) -> FloatArray:
+        with np.errstate(invalid="ignore"):
+            first, second = here[rows] + log_norms[best], there[rows] + log_norms[other]
+            change = np.abs(second - first)
+        few = first < np.log(_ALL)
+        # The change is NaN where both densities are zero; the comparison is then False, as wanted.
+        found: FloatArray = (few & (change < _CONSTANT * growth)).astype(np.float64)
+        return found
+
+    return mean_of(equal, len(here), scored.positive)
 
 
 def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
@@ -172,20 +178,16 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
     most = min(_FEW, max(1, n // _ONE_IN))
     logs = np.log(bandwidths)
     found: dict[int, list[tuple[float, Deciding]]] = {}
-    numbers = np.flatnonzero(scored.counting)
     is_edge = logs[best] in (logs.min(), logs.max())
     errors = _ERRORS_AT_END if is_edge else _ERRORS
     apart = np.abs(logs - logs[best])
     for other in np.flatnonzero(apart > 0 if is_edge else apart >= _FACTOR):
-        gains = values[other] - values[best]
-        weighted = gains if weights is None else gains * shares(weights)
-        against = np.argpartition(weighted, most)[:most]
-        against = against[np.argsort(weighted[against])]
+        gains = piecewise(np.subtract, values[other], values[best])
+        against = _least(gains, weights, most)
         for count in range(1, most + 1):
             gain = _clear_gain(gains, weights, against[:count], errors)
             if gain > 0:
-                rows = tuple(int(row) for row in numbers[against[:count]])
-                deciding = Deciding(rows, float(bandwidths[other]))
+                deciding = Deciding(scored.rows(against[:count].tolist()), float(bandwidths[other]))
                 found.setdefault(count, []).append((gain, deciding))
                 break
     if not found:
@@ -193,14 +195,41 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
     return max(found[min(found)], key=lambda each: each[0])[1]
 
 
+def _least(gains: FloatArray, weights: FloatArray | None, most: int) -> npt.NDArray[np.intp]:
+    """Return the places of the least gains, weighted, in their order."""
+    share = None if weights is None else share_of(weights)
+    places, least = np.zeros(0, np.intp), np.zeros(0)
+    for rows in pieces(gains):
+        some = gains[rows] if share is None else gains[rows] * share(rows)
+        mine = (
+            np.argsort(some, kind="stable")[:most]
+            if len(some) <= most
+            else (np.argpartition(some, most)[:most])
+        )
+        places = np.append(places, rows.start + mine)
+        least = np.append(least, some[mine])
+        kept = np.argsort(least, kind="stable")[:most]
+        places, least = places[kept], least[kept]
+    return places
+
+
 def _clear_gain(
     gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp], errors: float
 ) -> float:
     """Return the mean gain of the rows kept, if it is clear of its error; else 0."""
-    rest = np.delete(gains, left_out)
-    kept = None if weights is None else np.delete(weights, left_out)
-    if not np.isfinite(rest).all():
+    rest = _without(gains, left_out)
+    kept = None if weights is None else _without(weights, left_out)
+    if not all(np.isfinite(rest[rows]).all() for rows in pieces(rest)):
         return 0.0
     centre = float(mean(rest[None], kept)[0])
     error = float(standard_error(rest[None], kept)[0])
     return centre if centre > errors * error else 0.0
+
+
+def _without(values: FloatArray, places: npt.NDArray[np.intp]) -> FloatArray:
+    """Return values (n,) without those at a few places, beside the others."""
+    found, start = room_beside(values, (len(values) - len(places),)), 0
+    for number, place in enumerate([*np.sort(places), len(values)]):
+        found[start - number : place - number] = values[start:place]
+        start = place + 1
+    return found

@@ -18,6 +18,8 @@ from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
 from dkde.runs.origin import counted
 from dkde.runs.store import RESULT_FORMAT, ROW_WEIGHT
+from dkde.stores.scratch import piecewise
+from dkde.typing import Array, FloatArray
 
 # Attributes of the variables of a result.
 PAIRS_EVALUATED = {
@@ -46,9 +48,8 @@ def score_variables(
     return {
         "log_density": (("bandwidth", dim), values, log_density_notes(units)),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
-        # The effort is float64 and NaN for rows with missing values: these cost nothing.
-        "pairs_evaluated": (dim, np.nan_to_num(effort.pairs).astype(np.int64), PAIRS_EVALUATED),
-        "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
+        "pairs_evaluated": (dim, whole_numbers(effort.pairs), PAIRS_EVALUATED),
+        "rows_read": (dim, whole_numbers(effort.read), ROWS_READ),
         **{
             name: ("bandwidth", numbers, notes)
             for name, (numbers, notes) in summarise(
@@ -57,6 +58,11 @@ def score_variables(
         },
         **found.variables(dim),
     }
+
+
+def whole_numbers(effort: FloatArray) -> Array:
+    """Return effort as integers; 0 for rows with missing values, for which it is NaN."""
+    return piecewise(np.nan_to_num, effort, dtype=np.int64)
 
 
 def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:

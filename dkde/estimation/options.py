@@ -34,6 +34,7 @@ from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import Kernel, get_kernel, sphere_product
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
+from dkde.numerics.piecewise import pieces
 from dkde.numerics.tolerance import check_atol, check_tol
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
@@ -283,9 +284,12 @@ class Options:
         if not self.atol:
             return {}
         tol = check_tol(self.tol, _check_precision(self.precision))
-        by_tol = tol * np.maximum(1.0, np.abs(found.values))
-        alone = np.isinf(found.errors) | (found.errors > by_tol)
-        return {"n_rows_at_atol": ("bandwidth", alone.sum(axis=1), AT_ATOL)}
+        number = np.zeros(len(found.values), np.int64)
+        for rows in pieces(found.values):
+            errors = found.errors[:, rows]
+            by_tol = tol * np.maximum(1.0, np.abs(found.values[:, rows]))
+            number += (np.isinf(errors) | (errors > by_tol)).sum(axis=1)
+        return {"n_rows_at_atol": ("bandwidth", number, AT_ATOL)}
 
     def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
         """Warn that scores cannot be compared with others."""

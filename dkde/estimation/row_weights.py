@@ -1,6 +1,8 @@
 """The weights of the rows that are scored: they count in means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,10 @@ from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.errors import InputError, NoVariableError, warn
 from dkde.inputs.operands import Operand
 from dkde.numerics.logsum import Densities, Effort
+from dkde.numerics.piecewise import pieces
 from dkde.rows.side import Side
 from dkde.runs.store import ROW_WEIGHT
+from dkde.stores.scratch import concatenated, piecewise, room_beside
 from dkde.typing import FloatArray
 
 _NOTHING_COUNTS = (
@@ -60,16 +64,24 @@ class RowWeights:
         if self.read is None:
             return Weighted(found)
         # A row without a weight is left out like a row with a missing feature.
-        missing = found.missing
-        if self.side.rows.drops_missing:
-            without = np.isnan(self.read) & ~missing
-            if without.any():
-                found, missing = _without(found, without), missing | without
-        # A copy, as the weights become part of a result.
-        weights = checked_weights(self.side, self.read.copy(), missing=missing)
-        if not (weights > 0).any():
+        if self.side.rows.drops_missing and self._leaves_out_more(found):
+            found = _without(found, self.read)
+        # Others, as the weights become part of a result.
+        weights, counts = room_beside(found.values, self.read.shape), False
+        for rows in pieces(weights):
+            missing = np.isnan(found.effort.read[rows])
+            weights[rows] = checked_weights(self.side, self.read[rows], rows.start, missing)
+            counts = counts or bool((weights[rows] > 0).any())
+        if not counts:
             raise InputError(_NOTHING_COUNTS)
         return Weighted(found, weights)
+
+    def _leaves_out_more(self, found: Densities) -> bool:
+        assert self.read is not None
+        return any(
+            (np.isnan(self.read[rows]) & ~np.isnan(found.effort.read[rows])).any()
+            for rows in pieces(self.read)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,36 +98,58 @@ class Weighted:
     densities: Densities
     weights: FloatArray | None = None
 
-    @property
+    @cached_property
     def counting(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return a mask (n_rows,) of the rows that count."""
-        return ~self.densities.missing if self.weights is None else self.weights > 0
+        if self.weights is None:
+            return piecewise(lambda read: ~np.isnan(read), self.densities.effort.read, dtype=bool)
+        return piecewise(lambda each: each > 0, self.weights, dtype=bool)
 
-    @property
+    @cached_property
     def values(self) -> FloatArray:
         """Return the log-densities (n_bandwidths, n) of the rows that count."""
-        if self.weights is None:
-            return self.densities.scored
-        # Without a copy, where all count.
-        counting = self.counting
-        return self.densities.values if counting.all() else self.densities.values[:, counting]
+        return self._that_count(self.densities.values)
 
-    @property
+    @cached_property
     def positive(self) -> FloatArray | None:
         """Return the weights (n,) of the rows that count; None where each counts once."""
-        return None if self.weights is None else self.weights[self.weights > 0]
+        return None if self.weights is None else self._that_count(self.weights)
+
+    def rows(self, places: Sequence[int]) -> tuple[int, ...]:
+        """Return the numbers of rows that count, by their places among those."""
+        found: dict[int, int] = {}
+        before = 0
+        for rows in pieces(self.counting):
+            there = rows.start + np.flatnonzero(self.counting[rows])
+            found |= {k: int(there[k - before]) for k in places if 0 <= k - before < len(there)}
+            before += len(there)
+        return tuple(found[k] for k in places)
+
+    def _that_count(self, values: FloatArray) -> FloatArray:
+        """Return values (..., n_rows) of the rows that count; not a copy, where all do."""
+        n = sum(int(self.counting[rows].sum()) for rows in pieces(self.counting))
+        if n == len(self.counting):
+            return values
+        found, start = room_beside(values, (*values.shape[:-1], n)), 0
+        for rows in pieces(values):
+            there = values[..., rows][..., self.counting[rows]]
+            found[..., start : start + there.shape[-1]] = there
+            start += there.shape[-1]
+        return found
 
     def at(self, numbers: list[int]) -> "Weighted":
         """Return the same rows at the bandwidths of these numbers."""
         # The effort is that of a pass, at all bandwidths together.
-        values, errors, effort = self.densities
-        return replace(self, densities=Densities(values[numbers], errors[numbers], effort))
+        values, errors = (
+            concatenated([each[k : k + 1] for k in numbers]) for each in self.densities[:2]
+        )
+        return replace(self, densities=Densities(values, errors, self.densities.effort))
 
     def joined(self, other: "Weighted") -> "Weighted":
         """Return the same rows with another's bandwidths after its own."""
         # The effort stays that of the first pass: results document it so.
         pairs = zip(self.densities[:2], other.densities[:2], strict=True)
-        values, errors = map(np.vstack, pairs)
+        values, errors = map(concatenated, pairs)
         return replace(self, densities=Densities(values, errors, self.densities.effort))
 
     def variables(self, dim: str) -> dict[str, Any]:
@@ -126,11 +160,15 @@ class Weighted:
         return {ROW_WEIGHT: (dim, self.weights, notes)}
 
 
-def _without(found: Densities, left_out: Any) -> Densities:
-    """Return log-densities with some rows left out, like rows with missing values."""
-    # NaN in all of them marks a row with missing values.
-    values, errors = (np.where(left_out, np.nan, array) for array in found[:2])
-    effort = Effort(*(np.where(left_out, np.nan, array) for array in found.effort))
+def _without(found: Densities, weights: FloatArray) -> Densities:
+    """Return log-densities without rows that lack a weight, like those with missing values."""
+
+    def left_out(values: FloatArray, weights: FloatArray) -> FloatArray:
+        # NaN in all of them marks a row with missing values.
+        return np.where(np.isnan(weights), np.nan, values)
+
+    values, errors = (piecewise(left_out, array, weights) for array in found[:2])
+    effort = Effort(*(piecewise(left_out, array, weights) for array in found.effort))
     return Densities(values, errors, effort)
 
 

@@ -11,6 +11,7 @@ from dkde.estimation.density_units import BITS, NATS, ROWS
 from dkde.numerics.bandwidth import check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
+from dkde.numerics.piecewise import pieces, piecewise_sum
 from dkde.rows.side import Side
 from dkde.stores.absent import saying
 from dkde.typing import FloatArray
@@ -30,10 +31,10 @@ NOTHING_LEFT = "no row is left to score: all have missing values"
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
 
-def shares(weights: FloatArray) -> FloatArray:
-    """Return positive weights divided by the greatest of them."""
-    found: FloatArray = np.maximum(weights / weights.max(), _LEAST)
-    return found
+def share_of(weights: FloatArray) -> Callable[[slice], FloatArray]:
+    """Return a function of a range: positive weights divided by the greatest of all."""
+    greatest = weights.max()
+    return lambda rows: np.maximum(weights[rows] / greatest, _LEAST)
 
 
 def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
@@ -54,12 +55,29 @@ def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     if weights is None:
         plain: FloatArray = values.mean(axis=-1)
         return plain
-    w = shares(weights)
-    total = w.sum()
-    rows = values.reshape(-1, len(w))
-    # Row by row, so that there is no second array as large as all values.
-    means = np.array([(row * w).sum() / total for row in rows])
+    rows = values.reshape(-1, len(weights))
+    means = np.array([mean_of(row.__getitem__, len(row), weights) for row in rows])
     return means.reshape(values.shape[:-1])
+
+
+def mean_of(
+    terms: Callable[[slice], FloatArray], n: int, weights: FloatArray | None = None
+) -> float:
+    """Return the mean of n terms that are made piece by piece, as of one array of them.
+
+    Parameters
+    ----------
+    terms : callable
+        Returns the terms of a range.
+    n : int
+    weights : array (n,), optional
+        As for :func:`mean`.
+    """
+    if weights is None:
+        return piecewise_sum(terms, n) / n
+    share = share_of(weights)
+    total = piecewise_sum(share, n)
+    return piecewise_sum(lambda rows: terms(rows) * share(rows), n) / total
 
 
 def effective_number(weights: FloatArray) -> float:
@@ -70,8 +88,8 @@ def effective_number(weights: FloatArray) -> float:
     >>> effective_number(np.array([3.0, 3.0])), round(effective_number(np.array([1.0, 1e-9])), 6)
     (2.0, 1.0)
     """
-    w = shares(weights)
-    return float(w.sum() ** 2 / (w * w).sum())
+    share, n = share_of(weights), len(weights)
+    return piecewise_sum(share, n) ** 2 / piecewise_sum(lambda rows: share(rows) ** 2, n)
 
 
 def standard_error(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
@@ -94,17 +112,22 @@ def standard_error(values: FloatArray, weights: FloatArray | None = None) -> Flo
     """
     # The weights are of importance, and not counts of repeated rows: n_eff stands for the number.
     n = values.shape[1]
-    if weights is None:
-        if n < 2:
-            return np.full(len(values), np.nan)
-        error: FloatArray = values.std(axis=1, ddof=1) / np.sqrt(n)
-        return error
-    number = effective_number(weights)
+    number = n if weights is None else effective_number(weights)
     if n < 2 or number <= 1:
         return np.full(len(values), np.nan)
-    centres = mean(values, weights)
-    spreads = [mean((row - m) ** 2, weights) for row, m in zip(values, centres, strict=True)]
-    return np.sqrt(np.array(spreads) / (number - 1))
+    squares = [_squares(row, m) for row, m in zip(values, mean(values, weights), strict=True)]
+    found: FloatArray
+    if weights is None:
+        spreads = [piecewise_sum(terms, n) / (n - 1) for terms in squares]
+        found = np.sqrt(spreads) / np.sqrt(n)
+    else:
+        spreads = [mean_of(terms, n, weights) for terms in squares]
+        found = np.sqrt(np.array(spreads) / (number - 1))
+    return found
+
+
+def _squares(values: FloatArray, centre: float) -> Callable[[slice], FloatArray]:
+    return lambda rows: (values[rows] - centre) ** 2
 
 
 def summarise(
@@ -133,12 +156,14 @@ def summarise(
     n_rows = log_density.shape[1]
     if not n_rows:
         raise InputError(NOTHING_LEFT)
-    zero = np.isneginf(log_density).sum(axis=1)
+    zero = np.zeros(len(log_density), np.int64)
+    for rows in pieces(log_density):
+        zero += np.isneginf(log_density[:, rows]).sum(axis=1)
     means = mean(log_density, weights)
     error = np.full(len(means), np.nan)
     # The mean of values with -inf is -inf, but their deviations would be NaN with a warning.
-    some = zero == 0
-    error[some] = standard_error(log_density[some], weights)
+    for k in np.flatnonzero(zero == 0):
+        error[k] = standard_error(log_density[k : k + 1], weights)[0]
     return {
         "mean_log_likelihood": (means, NATS),
         "standard_error": (error, NATS),
@@ -186,8 +211,12 @@ def count_missing(found: Densities) -> tuple[int, int]:
     """Count the query and training rows left out because of missing values."""
     # Every query that misses nothing was scored under all training rows, so each count is the
     # same.
-    of_train = found.effort.missing[~found.missing]
-    return int(found.missing.sum()), int(of_train.max(initial=0))
+    n_missing, of_train = 0, 0
+    for rows in pieces(found.values):
+        missing = np.isnan(found.effort.read[rows])
+        n_missing += int(missing.sum())
+        of_train = max(of_train, int(found.effort.missing[rows][~missing].max(initial=0)))
+    return n_missing, of_train
 
 
 def default_bandwidths(side: Side, kernel: str) -> FloatArray:

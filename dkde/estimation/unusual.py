@@ -13,8 +13,10 @@ from dkde.errors import Argument, InputError
 from dkde.estimation.density_units import NATS, ROWS
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.row_weights import RowWeights, Weighted
+from dkde.numerics.piecewise import pieces
 from dkde.progress import shown
 from dkde.rows.sources import ArraySource
+from dkde.stores.scratch import piecewise
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
@@ -139,8 +141,11 @@ def unusual_variables(found: Weighted, limits: FloatArray, dim: str) -> dict[str
     dim : str
         The dim of the rows.
     """
-    unusual = found.densities.values < limits[:, None]
-    counts = (unusual & found.counting).sum(axis=1)
+    values, counting = found.densities.values, found.counting
+    unusual = piecewise(lambda each: each < limits[:, None], values, dtype=bool)
+    counts = np.zeros(len(limits), np.int64)
+    for rows in pieces(unusual):
+        counts += (unusual[:, rows] & counting[rows]).sum(axis=1)
     return {
         "unusual": (("bandwidth", dim), unusual, UNUSUAL),
         "unusual_below": ("bandwidth", limits, THRESHOLD),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dkde.numerics.piecewise import pieces
 from dkde.typing import FloatArray
 
 # Half the distance from 1 to the next number.
@@ -106,6 +107,14 @@ class Densities(NamedTuple):
         """Return the log-densities of the rows without missing values."""
         missing = self.missing
         return self.values[:, ~missing] if missing.any() else self.values
+
+    @property
+    def all_scored(self) -> bool:
+        """Return whether each row without missing values has a density at each bandwidth."""
+        return not any(
+            (np.isnan(self.values[:, rows]) & ~np.isnan(self.effort.read[rows])).any()
+            for rows in pieces(self.values)
+        )
 
 
 def n_density_rows(n_bandwidths: int) -> int:

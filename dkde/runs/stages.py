@@ -12,28 +12,22 @@ In the folder of a stage lie
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
-import numpy as np
-
-from dkde.errors import DataSetError, Remedy, one_line, scrubbed, warn
+from dkde.errors import DataSetError, Remedy, scrubbed, warn
 from dkde.runs.commits import Commits
 from dkde.runs.parsing import parsed
 from dkde.runs.segments import Key, Segments, is_segment
 from dkde.runs.sessions import SESSIONS
+from dkde.stores.scratch import room
 from dkde.stores.store import Records
 from dkde.typing import FloatArray
 
 _SHAPE = "stage.json"
-# Densities of up to so many bytes are held in memory, and others on the disk.
-_IN_MEMORY = 2**28
 _FAILED = re.compile(r"failed-(\d+)-(\d+)\.json")
 
 
@@ -237,24 +231,8 @@ class Stage:
         DataSetError
             When the disk has no room for it.
         """
-        n_bytes = prod(shape) * 8
-        if n_bytes <= _IN_MEMORY:
-            return np.empty(shape)
-        # It has no name any more once it is open, so that nothing is left of a killed process.
         folder = None if self._records.folder is None else self._records.folder / self.name
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                # Else a full disk would end the process as the array is filled.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, n_bytes)
-                else:
-                    file.truncate(n_bytes)
-                return np.memmap(file, np.float64, "r+", shape=shape)
-        except OSError as error:
-            raise DataSetError(
-                f"{self._records.name}: {n_bytes / 2**30:.1f} GiB for its densities could not be "
-                f"set aside on the disk ({one_line(error)}); make room and start the same run again"
-            ) from error
+        return room(shape, folder=folder)
 
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Record that a block failed."""
