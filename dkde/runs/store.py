@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Self
 
 import xarray as xr
@@ -36,6 +37,8 @@ RESULT_FORMAT = {"dkde_format": "result/1"}
 MAIN = "log_density"
 # The root attribute, in a bucket, of a result that is being written: the id of its run.
 PUBLISHING = "publishing"
+# The bytes of a chunk at most: it takes longer to make a file than to write a little more into it.
+_CHUNK_BYTES = 2**21
 # The variable of the weights that rows have in means, in results that have some.
 ROW_WEIGHT = "row_weight"
 
@@ -289,15 +292,36 @@ def writing(records: Records) -> Iterator[None]:
 
 
 def write_result(result: xr.Dataset, store: Store) -> None:
-    """Write a whole result into an empty store."""
-    # Every chunk carries its checksum.
-    codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+    """Write a whole result into an empty store, chunk by chunk."""
     result.drop_encoding().to_zarr(
         store,
         mode="w-",
         zarr_format=3,
         consolidated=False,
-        encoding={name: dict(codecs) for name in result.variables},
+        encoding={name: _encoding(each) for name, each in result.variables.items()},
         write_empty_chunks=True,  # so that a missing chunk is damage
     )
     zarr.consolidate_metadata(store, zarr_format=3)
+
+
+def _encoding(variable: xr.Variable) -> dict[str, Any]:
+    """Return how a variable is written: every chunk carries its checksum."""
+    found: dict[str, Any] = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+    if variable.dtype.kind in "fiub" and variable.ndim:
+        found["chunks"] = _chunks(variable.shape, variable.dtype.itemsize)
+    return found
+
+
+def _chunks(shape: tuple[int, ...], n_bytes: int) -> tuple[int, ...]:
+    """Return the shape of chunks of an array, whose longest axes are cut.
+
+    Examples
+    --------
+    >>> _chunks((8, 3_000_000), 8)
+    (8, 23438)
+    """
+    chunk = list(shape)
+    while prod(chunk) * n_bytes > _CHUNK_BYTES:
+        longest = chunk.index(max(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    return tuple(chunk)

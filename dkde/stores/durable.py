@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -32,6 +33,8 @@ _CANNOT = {
     errno.EINVAL, errno.ENOSYS, errno.EBADF, errno.EOPNOTSUPP,
     getattr(errno, "ENOTSUP", errno.EOPNOTSUPP),
 }  # fmt: skip
+# Files of a tree that are flushed at once.
+_AT_ONCE = 8
 
 
 def sync_file(path: StrPath) -> None:
@@ -75,15 +78,28 @@ def sync_tree(path: StrPath) -> None:
     if not os.path.isdir(path):
         sync_file(path)
         return
+    files, folders = _tree(path)
+    # Many at once: a flush waits for the disk most of its time, and the disk does several together.
+    with ThreadPoolExecutor(_AT_ONCE, "dkde-flush") as pool:
+        for flush, paths in ((sync_file, files), (sync_folder, folders)):
+            for done in [pool.submit(flush, each) for each in paths]:
+                done.result()
+
+
+def _tree(path: StrPath) -> tuple[list[StrPath], list[StrPath]]:
+    """Return the files and the folders of a tree, itself included, each folder after its own."""
+    files: list[StrPath] = []
+    folders: list[StrPath] = []
     with os.scandir(path) as entries:
         # In order, so that a fault can be repeated.
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         if entry.is_dir(follow_symlinks=False):
-            sync_tree(entry.path)
+            for mine, those in zip((files, folders), _tree(entry.path), strict=True):
+                mine += those
         elif entry.is_file(follow_symlinks=False):
-            sync_file(entry.path)
-    sync_folder(path)
+            files.append(entry.path)
+    return files, [*folders, path]
 
 
 def write_synced(path: StrPath, content: bytes) -> None:
