@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from dkde.errors import DataSetError, Remedy
+from dkde.numerics.piecewise import pieces
 from dkde.runs.store import MAIN
 from dkde.typing import Array, FloatArray, StrPath
 
@@ -116,8 +118,7 @@ class Judge:
             now, then = variable.values, stored[name].values
             if variable.dims != stored[name].dims or now.shape != then.shape:
                 raise DataSetError(self._different(f"the dims of {name} come out different"))
-            same = _equal(now, then)
-            within = same or (now.dtype.kind == "f" and is_same(now, then, allowed(str(name), now)))
+            same, within = _compared(now, then, partial(allowed, str(name)))
             exact &= self._decided(
                 f"the values of {name} come out different", f"when they are derived from {origin}",
                 _ROUNDING, same, within,
@@ -185,8 +186,24 @@ class _Rounding:
 
 
 def _largest(values: FloatArray) -> float:
-    sizes = np.abs(values[np.isfinite(values)])
-    return float(sizes.max(initial=0.0))
+    found, flat = 0.0, np.ravel(values)
+    for rows in pieces(flat):
+        piece = flat[rows]
+        found = max(found, float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+    return found
+
+
+def _compared(now: Array, then: Array, allowed: Callable[[FloatArray], Any]) -> tuple[bool, bool]:
+    """Return whether arrays are equal, and whether they differ by no more than is allowed."""
+    now, then, same = np.ravel(now), np.ravel(then), True
+    for rows in pieces(now):
+        found, stored = now[rows], then[rows]
+        if _equal(found, stored):
+            continue
+        same = False
+        if found.dtype.kind != "f" or not is_same(found, stored, allowed(found)):
+            return False, False
+    return same, True
 
 
 def _equal(now: Array, then: Array) -> bool:

@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
 from dkde.estimation.class_rows import ClassPosteriors
 from dkde.numerics.logsum import Densities, n_density_rows
+from dkde.numerics.piecewise import pieces
 from dkde.runs.store import MAIN
+from dkde.stores.scratch import room, room_beside
 from dkde.typing import FloatArray
 
 # The counts of training rows that a result keeps, at most one of them.
 _LEFT_OUT = ("n_missing_train", "n_outside_train")
+
+
+def loaded(result: xr.Dataset) -> xr.Dataset:
+    """Return a result whose variables are in memory, or on the disk where its rows are many.
+
+    They are read chunk by chunk, and lie in the folder for temporary files.
+    """
+    main = result[MAIN]
+    rows = room(main.shape, main.dtype, total=result.nbytes)
+    found = {}
+    for name, variable in result.variables.items():
+        data = variable.data
+        if not isinstance(data, da.Array) or variable.dtype.kind not in "fiubmM":
+            found[name] = variable.load()
+            continue
+        values = rows if name == MAIN else room_beside(rows, variable.shape, variable.dtype)
+        # Here, and not on a cluster, whose workers would fill arrays of their own.
+        da.store(data, values, lock=False, scheduler="threads")
+        found[name] = variable.copy(data=values)
+    data = {name: found[name] for name in result.data_vars}
+    return result.assign(data).assign_coords(
+        {name: found[name] for name in result.coords if name not in result.xindexes}
+    )
 
 
 def stored_densities(result: xr.Dataset, prefix: str = "") -> Densities:
@@ -30,18 +56,19 @@ def stored_densities(result: xr.Dataset, prefix: str = "") -> Densities:
     """
     values, errors = (rows_of(result, f"{prefix}{n}", 1) for n in (MAIN, f"{MAIN}_error"))
     # In one array, as a run has them: means then add up in the same order.
-    found = Densities.of(np.zeros((n_density_rows(len(values)), values.shape[1])))
+    shape = n_density_rows(len(values)), values.shape[1]
+    found = Densities.of(room_beside(values, shape))
     found.values[...], found.errors[...] = values, errors
     for name, counts in (
         (f"{prefix}pairs_evaluated", found.effort.pairs),
         (f"{prefix}rows_read", found.effort.read),
     ):
-        if name in result:
-            counts[...] = np.ravel(result[name].values)
+        counts[...] = np.ravel(result[name].values) if name in result else 0
     found.effort.missing[...] = (left_out(result, prefix) or ("", 0))[1]
-    missing = np.isnan(found.values).all(axis=0)
-    for counts in found.effort:
-        counts[missing] = np.nan
+    for rows in pieces(found.values):
+        missing = np.isnan(found.values[:, rows]).all(axis=0)
+        for counts in found.effort:
+            counts[rows][missing] = np.nan
     return found
 
 

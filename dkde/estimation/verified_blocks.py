@@ -15,26 +15,19 @@ import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from itertools import product
 from pathlib import Path
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import zarr
-from zarr.abc.store import SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from dkde.engine.work import Work
 from dkde.numerics.cache_folder import user_cache
 from dkde.numerics.logsum import Densities, n_density_rows
-from dkde.runs.store import ResultStore
+from dkde.stores.scratch import room
 from dkde.typing import FloatArray
 
-# The bytes of a chunk's checksum, which stands at its end.
-_CHECKSUM = 4
 # How often what is new is written, so that a process that is killed loses little.
 _SECONDS = 10.0
 # What reading a file that is damaged may raise.
@@ -45,28 +38,18 @@ _DAMAGED = (
 Block = tuple[str, int]
 
 
-def fingerprint(store: ResultStore, circumstances: Mapping[str, Any]) -> str:
+def fingerprint(content: str, circumstances: Mapping[str, Any]) -> str:
     """Return a name for the content of a result, and for what computes its blocks again.
 
     Parameters
     ----------
-    store : ResultStore
-        Its chunks were read before, so that their checksums are right.
+    content : str
+        A checksum of the result.
     circumstances : mapping
         The machine and the options of the verification, ready for JSON.
     """
-    records, found = store.records, sha256()
-    found.update(json.dumps(circumstances, sort_keys=True).encode())
-    found.update(records.get("zarr.json") or b"")
-    for name in sorted(store.listed_arrays()):
-        array = zarr.open_array(records.store, path=name, mode="r")
-        found.update(records.get(f"{name}/zarr.json") or b"")
-        for place in product(*map(range, array.cdata_shape)):
-            key = f"{name}/{array.metadata.encode_chunk_key(place)}"
-            end = records.store.get(key, default_buffer_prototype(), SuffixByteRequest(_CHECKSUM))
-            value = sync(end)
-            found.update(key.encode() + (b"" if value is None else value.to_bytes()))
-    return found.hexdigest()[:32]
+    of_both = [content, circumstances]
+    return sha256(json.dumps(of_both, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cache_folder() -> Path | None:
@@ -111,7 +94,7 @@ class VerifiedBlocks:
         n_blocks = plan.n_query_blocks
         if not all((name, q) in self._known for q in range(n_blocks)):
             return None
-        whole = np.empty((n_density_rows(plan.n_bandwidths), plan.query.rows))
+        whole = room((n_density_rows(plan.n_bandwidths), plan.query.rows))
         for q in range(n_blocks):
             start, stop = plan.query_block(q)
             values = self._values(name, q)

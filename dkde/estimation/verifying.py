@@ -17,6 +17,7 @@ from dkde.estimation.judging import Judge
 from dkde.estimation.recomputing import Piece
 from dkde.estimation.replaying import derived, in_unit_of, nothing_covered, quietly
 from dkde.estimation.resuming import Again, works_of
+from dkde.estimation.stored_densities import loaded
 from dkde.estimation.verified_blocks import VerifiedBlocks, fingerprint
 from dkde.runs.grouped import of_each_group
 from dkde.runs.record import circumstances, elsewhere
@@ -97,21 +98,24 @@ def verify(
     if plan is None:
         raise DataSetError(f"{path}: does not say how it was made, so that nothing can be verified")
     # The checksums come first: they need nothing but the store.
-    found = _Verified(read_all(store), seed)
-    result = store.open()
+    content = read_all(store)
+    found = _Verified(content.n_chunks, seed)
+    result = loaded(store.open())
     reason = _reason(plan)
     again = None if reason is not None else works_of(state, sources, trusting=trust_sources)
     if again is not None:
         reason = _other_work(plan, again)
     if again is None or reason is not None:
         found.reason = reason
-        _verify_alone(result.load(), path, plan, found, anywhere=anywhere)
+        _verify_alone(result, path, plan, found, anywhere=anywhere)
         return found.as_dict
     now = circumstances(again.works)
     others = elsewhere(plan, now)
     found.elsewhere = "; ".join(others) or None
     judge = Judge(path, others, anywhere)
-    known = VerifiedBlocks(fingerprint(store, {"machine": now, "anywhere": bool(anywhere)}))
+    known = VerifiedBlocks(
+        fingerprint(content.checksum, {"machine": now, "anywhere": bool(anywhere)})
+    )
     _verify(result, again, judge, known, n_blocks, found)
     return found.as_dict
 
@@ -167,7 +171,7 @@ def _verify(
 ) -> None:
     """Derive all figures, and compute blocks, until so many are done; None for all."""
     random = np.random.default_rng(found.seed)
-    result = in_unit_of(again.job, result.load(), str(judge.path))
+    result = in_unit_of(again.job, result, str(judge.path))
     computed: list[tuple[str, int]] = []
     while True:
         # Elsewhere the last bits of log-densities that are not kept, and so the figures that

@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import WrapperStore
 
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.opened import finished_result, is_finished, recorded_run
+from dkde.runs.roots import ROOT
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore
+from dkde.stores.door import is_chunk
 from dkde.stores.store import Records
 from dkde.typing import StrPath
+
+# The bytes of a chunk's checksum, which stands at its end.
+_CHECKSUM = 4
 
 
 def status(
@@ -102,8 +111,22 @@ def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
     return plan, None if state.is_complete else store.run.records(plan["id"])
 
 
-def read_all(store: ResultStore) -> int:
-    """Read every chunk of a result, and return how many there are.
+class Content(NamedTuple):
+    """The content of a result, all of which was read.
+
+    Parameters
+    ----------
+    n_chunks : int
+    checksum : str
+        Of all metadata and of the checksums of all chunks, in hexadecimal.
+    """
+
+    n_chunks: int
+    checksum: str
+
+
+def read_all(store: ResultStore) -> Content:
+    """Read every chunk of a result, once and one at a time.
 
     Raises
     ------
@@ -111,10 +134,11 @@ def read_all(store: ResultStore) -> int:
         When one is missing or damaged.
     """
     n_chunks, records = 0, store.records
+    seen, digest = _Seen(records.store), sha256(records.get(ROOT) or b"")
     for name, listed in sorted(store.listed_arrays().items()):
         try:
             # The array's own metadata are opened, and compared with the consolidated copy.
-            array = zarr.open_array(records.store, path=name, mode="r")
+            array = zarr.open_array(seen, path=name, mode="r")
             if list(array.shape) != listed["shape"]:
                 raise ValueError(f"its shape is {array.shape}")
             n_along = array.cdata_shape
@@ -127,8 +151,6 @@ def read_all(store: ResultStore) -> int:
         for place in product(*map(range, n_along)):
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
             try:
-                if not records.has(key):
-                    raise OSError("it is missing")  # Zarr would read it as fill values
                 # Reading checks the checksum. An array without dims has no block to index.
                 array.blocks[place] if place else array[...]
             except Exception as error:
@@ -138,7 +160,35 @@ def read_all(store: ResultStore) -> int:
                     Remedy("restart"),
                 ) from error
             n_chunks += 1
-    return n_chunks
+    for key, end in sorted(seen.ends.items()):
+        digest.update(key.encode() + end)
+    return Content(n_chunks, digest.hexdigest())
+
+
+class _Seen(WrapperStore[Store]):
+    """A store that notes the checksums of what is read: the last bytes of chunks.
+
+    Of metadata all bytes are noted. A missing chunk is an error: Zarr would read fill values.
+    """
+
+    def __init__(self, store: Store, ends: dict[str, bytes] | None = None) -> None:
+        super().__init__(store)
+        self.ends: dict[str, bytes] = {} if ends is None else ends
+
+    def _with_store(self, store: Store) -> _Seen:
+        return _Seen(store, self.ends)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes at a key."""
+        value = await self._store.get(key, prototype, byte_range)
+        if value is None and is_chunk(key):
+            raise OSError("it is missing")
+        if value is not None:
+            content = value[-_CHECKSUM:] if is_chunk(key) else value
+            self.ends[key] = content.to_bytes()
+        return value
 
 
 def _stage(records: Records, name: str) -> dict[str, Any]:

@@ -37,7 +37,10 @@ class _OnDisk(np.memmap[Any, Any]):
 
 
 def room(
-    shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64, folder: Path | None = None
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike = np.float64,
+    folder: Path | None = None,
+    total: int = 0,
 ) -> Array:
     """Return an array to be filled, on the disk if it is large.
 
@@ -47,14 +50,15 @@ def room(
         As for :func:`numpy.empty`.
     folder : pathlib.Path, optional
         Where there is room; by default in the system's folder for temporary files.
+    total : int
+        The bytes of this array and of others that are to lie beside it, as far as they are known.
 
     Raises
     ------
     DataSetError
         When the disk has no room for it.
     """
-    shape = (shape,) if isinstance(shape, int) else shape
-    if prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
+    if max(prod(shape) * np.dtype(dtype).itemsize, total) <= _IN_MEMORY:
         return np.empty(shape, dtype)
     return _on_disk(shape, dtype, folder)
 
