@@ -251,7 +251,9 @@ def compute(
     try:
         is_begun = None if keep is None else joined.has_key
         blocks = pool.named(_of("blocks", name))
-        with closing(completed(blocks, score_share, calls, trials, is_begun)) as parts:
+        # Shares of blocks that are left over are smaller than whole blocks: another kind.
+        done = completed(blocks, score_share, calls, trials, is_begun, kind=lambda key: key[3])
+        with closing(done) as parts:
             for (q, p, _, n), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n

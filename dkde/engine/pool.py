@@ -87,6 +87,10 @@ class Pool:
         Returns the error that users see for one that a call raised.
     elsewhere : callable, optional
         Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
+    beside : callable, optional
+        Submits a call as ``submit``, after the futures of other attempts at it, to an idle worker
+        that is at none of them; returns None if there is no such worker. Without it no call is
+        made twice.
     apart : callable
         Returns the number of workers that share nothing, as each has one thread; else 0.
     look : callable
@@ -104,7 +108,8 @@ class Pool:
     stop_now : threading.Event
         Set when that was interrupted: then they are not.
     shows_names : bool
-        Whether ``submit`` and ``elsewhere`` take a keyword ``name``, under which tasks are shown.
+        Whether ``submit``, ``elsewhere`` and ``beside`` take a keyword ``name``, under which tasks
+        are shown.
     absent : dict
         The missing chunks of all calls so far.
     unlike : set of str
@@ -118,6 +123,7 @@ class Pool:
     threads_now: Callable[[], int] | None = None
     as_shown: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
+    beside: Callable[..., Future[Any] | None] | None = None
     apart: Callable[[], int] = _none
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
@@ -154,7 +160,9 @@ class Pool:
         if not self.shows_names:
             return self
         elsewhere = None if self.elsewhere is None else partial(self.elsewhere, name=name)
-        return replace(self, submit=partial(self.submit, name=name), elsewhere=elsewhere)
+        beside = None if self.beside is None else partial(self.beside, name=name)
+        submit = partial(self.submit, name=name)
+        return replace(self, submit=submit, elsewhere=elsewhere, beside=beside)
 
     def room(self) -> int:
         """Return the number of blocks that can be computed at a time."""

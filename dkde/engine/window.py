@@ -1,14 +1,14 @@
-"""A window of submitted calls, and the handling of those that fail."""
+"""A window of submitted calls, and the handling of those that fail or take too long."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from functools import partial
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from dkde.engine.batches import Call, Waiting, common, one_after_the_other
+from dkde.engine.attempts import Attempts, Departed, departed, finished
+from dkde.engine.batches import Call, Waiting
 from dkde.engine.interrupted import of_blocks_at_hand
 from dkde.engine.pool import DIED, NotHandedOutError, Pool, seconds_of, worker_of
 from dkde.errors import ClusterError
@@ -25,20 +25,9 @@ _SUSPECT = 2
 # When so many blocks have failed and none has succeeded, the run ends: the fault is not in the
 # blocks, but in something that all of them share.
 HOPELESS = 3
-# Seconds between two checks of the workers, while no call finishes.
-_LOOK = 1.0
 # For so many workers that died under other blocks, while some succeed, a block has one more trial:
 # something ends workers whatever they compute.
 _OTHERS = 8
-
-
-# A pool's departures at a moment, where it knows them: see :class:`dkde.engine.pool.Pool`.
-Departed = tuple[int, int] | None
-
-
-def departed(pool: Pool) -> Departed:
-    """Return a pool's departures as of its last loss; None where it does not know them."""
-    return None if pool.departed is None else pool.departed()
 
 
 class Trials:
@@ -134,6 +123,18 @@ class Trials:
         self._fail(block[0], block[1], error)
         return False
 
+    def passed_over(self, block: Any, error: BaseException, before: Departed) -> None:
+        """Note an error of a block at which another attempt goes on, which decides.
+
+        The arguments are as for :meth:`again`.
+        """
+        if self.spared(error, before):
+            return
+        if isinstance(error, self._pool.lost):
+            self._lost[block] += 1
+        elif (address := worker_of(error)) is not None:
+            self._failed_at[block].add(address)
+
     def _other_deaths(self, block: Any) -> int:
         """Return how many workers died under neither this block nor one that was given up."""
         now = departed(self._pool)
@@ -165,7 +166,9 @@ def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
     while True:
         before = departed(pool)
         try:
-            (future,) = _first(pool, [pool.submit(call, *arguments)])
+            future = pool.submit(call, *arguments)
+            while not finished(pool, [future]):
+                pass
             result: T = pool.taken(future)
             return result
         except (Exception, CancelledError) as error:
@@ -178,11 +181,14 @@ def completed(
     calls: Iterable[Call[K]],
     trials: Trials | None = None,
     is_begun: Callable[[K], bool] | None = None,
+    kind: Callable[[K], Hashable] = lambda key: None,
 ) -> Generator[tuple[K, T], None, None]:
     """Yield the results of calls as they finish, with their keys.
 
     Calls are submitted a window at a time: all at once they would fill the scheduler. Where it
-    takes long to submit one, short calls are submitted several at a time.
+    takes long to submit one, short calls are submitted several at a time. Calls that are far later
+    than others when none waits any more are made once more at an idle worker, if the pool can do
+    that; each yields one result.
 
     Parameters
     ----------
@@ -197,22 +203,24 @@ def completed(
     is_begun : callable, optional
         Returns whether a part of the block of a key is done. With it, an interrupt is raised after
         the results of the blocks at hand, see :mod:`dkde.engine.interrupted`.
+    kind : callable, optional
+        Returns the kind of a call, after its key: calls of one kind take about as long.
     """
     trials = Trials(pool) if trials is None else trials
-    waiting = Waiting(calls, together=pool.together)
+    waiting, attempts = Waiting(calls, together=pool.together), Attempts(pool, call, kind)
     # Calls to be made again: now; at the end, one at a time; and those that were set aside.
     again: list[Call[K]] = []
     alone: list[Call[K]] = []
     set_aside: list[Call[K]] = []
-    running: dict[Future[Any], tuple[list[Call[K]], Departed]] = {}
     try:
         while True:
             # Workers leave as well as join, so more calls may run than there is room for.
-            room = max(0, _AHEAD * pool.room() - len(running))
+            room = max(0, _AHEAD * pool.room() - len(attempts))
             ready, again = [[each] for each in again[:room]], again[room:]
             ready += waiting.next(room - len(ready))
+            none_waits = len(ready) < room
             # Nothing else is left: now come the calls that have to run with none beside them.
-            if not ready and not running:
+            if not ready and not len(attempts):
                 if not alone:
                     alone = [each for each in set_aside if trials.retry_at_end(each[0])]
                     set_aside = []
@@ -220,51 +228,40 @@ def completed(
                     return
                 ready = [[alone.pop(0)]]
             for batch in ready:
-                running[_submit(pool, trials, call, batch)] = batch, departed(pool)
+                # One that failed goes to other workers than those at which it did.
+                attempts.hand_out(batch, trials.away_from(batch[0][0]) if len(batch) == 1 else ())
+            attempts.hand_out_late(trials.goes_alone, none_waits=none_waits)
             try:
-                finished = _first(pool, running)
+                done = attempts.wait()
             except KeyboardInterrupt:
                 if is_begun is None:
                     raise
-                at_hand = {future: batch for future, (batch, _) in running.items()}
                 for batch, future in of_blocks_at_hand(
-                    pool, partial(_submit, pool, trials, call), at_hand, waiting, is_begun
+                    pool, attempts.submit, attempts.at_hand(), waiting, is_begun
                 ):
                     yield from _results(pool, batch, future, waiting)
                 raise
-            for future in finished:
-                batch, before = running.pop(future)
+            for task, future, before in attempts.ended(done):
+                batch = task.calls
                 try:
                     results = _results(pool, batch, future, waiting)
                 except (Exception, CancelledError) as error:
-                    if len(batch) > 1:
+                    key = batch[0][0]
+                    if task.attempts:
+                        trials.passed_over(key, error, before)
+                    elif len(batch) > 1:
                         # Which of them is at fault shows when each is made again on its own.
                         trials.spared(error, before)
                         again += batch
-                        continue
-                    key = batch[0][0]
-                    if not trials.again(key, error, before):
+                    elif not trials.again(key, error, before):
                         set_aside += batch
                     else:
                         (alone if trials.goes_alone(key) else again).extend(batch)
                     continue
+                attempts.succeeded(task, future, len(results))
                 yield from results
     finally:  # also where the caller closes this generator early
-        for future in running:
-            future.cancel()
-
-
-def _submit(
-    pool: Pool, trials: Trials, call: Callable[..., T], batch: list[Call[K]]
-) -> Future[Any]:
-    """Submit a call, to other workers than those at which it failed if the pool has others."""
-    if len(batch) > 1:
-        return pool.submit(one_after_the_other, call, *common([each for _, each in batch]))
-    key, arguments = batch[0]
-    away_from = trials.away_from(key)
-    if away_from and pool.elsewhere is not None:
-        return pool.elsewhere(away_from, call, *arguments)
-    return pool.submit(call, *arguments)
+        attempts.cancel()
 
 
 def _results(
@@ -276,14 +273,3 @@ def _results(
     waiting.put_back(batch[len(values) :])
     waiting.took(seconds, len(values))
     return [(key, each) for (key, _), each in zip(batch, values, strict=False)]
-
-
-def _first(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:
-    """Wait for the first finished calls, and return those that are done."""
-    while True:
-        finished, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        # ``wait`` does not count cancelled futures as done until their executor has noticed.
-        finished |= {future for future in futures if future.cancelled()}
-        if finished:
-            return finished
-        pool.look()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from dask.utils import funcname
@@ -114,7 +114,7 @@ def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) ->
     try:
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
-            _as_cluster_error, pool.elsewhere, pool.apart, pool.look, pool.refused,
+            _as_cluster_error, pool.elsewhere, pool.beside, pool.apart, pool.look, pool.refused,
             pool.departed, together=True, shows_names=True,
         )  # fmt: skip
     finally:
@@ -148,6 +148,24 @@ class _Sent:
         return not self.workers.isdisjoint(there)
 
 
+class _Handed(NamedTuple):
+    """A call that was handed out.
+
+    Parameters
+    ----------
+    key : str
+        Its key at the scheduler.
+    workers : frozenset of str, or None
+        The only workers that may make it; None if all may.
+    sent : _Sent, or None
+        What was sent for it.
+    """
+
+    key: str
+    workers: frozenset[str] | None
+    sent: _Sent | None
+
+
 class _ClientPool:
     """The state of a pool of a client's workers: see :func:`client_pool`."""
 
@@ -164,9 +182,7 @@ class _ClientPool:
         self.n_threads = self.threads_now()
         self._sent = _Sent()
         self._n_away = 0  # how often the scheduler was away as a task was lost
-        # Calls that only some workers may make, and calls that need what was sent.
-        self._required: dict[Future[Any], frozenset[str]] = {}
-        self._needs: dict[Future[Any], _Sent] = {}
+        self._handed: dict[Future[Any], _Handed] = {}  # until they are done
 
     def submit(
         self, call: Callable[..., Any], *arguments: Any, name: str = "", **where: Any
@@ -181,12 +197,10 @@ class _ClientPool:
             handed: Future[Any] = self._executor.submit(
                 _at_worker, self._likeness, call, *map(self._share, arguments), key=key, **where
             )
-            if self._sent.references:
-                self._needs[handed] = self._sent
-                handed.add_done_callback(lambda done: self._needs.pop(done, None))
-            if "workers" in where:
-                self._required[handed] = frozenset(where["workers"])
-                handed.add_done_callback(lambda done: self._required.pop(done, None))
+            some = frozenset(where["workers"]) if "workers" in where else None
+            sent = self._sent if self._sent.references else None
+            self._handed[handed] = _Handed(key, some, sent)
+            handed.add_done_callback(lambda done: self._handed.pop(done, None))
             return handed
         except Exception as error:
             # The scheduler is away, or a worker was lost while it was sent a side: so is the task.
@@ -211,6 +225,25 @@ class _ClientPool:
             return self.submit(call, *arguments, name=name)
         # Strictly, not as a preference: otherwise an idle worker could steal the call from them.
         return self.submit(call, *arguments, name=name, workers=others)
+
+    def beside(
+        self,
+        attempts: Collection[Future[Any]],
+        call: Callable[..., Any],
+        *arguments: Any,
+        name: str = "",
+    ) -> Future[Any] | None:
+        """Submit a call to a worker with an idle thread that is at none of some attempts at it."""
+        idle: list[tuple[int, str]] = []
+        with suppress(*RAW):  # the scheduler was lost at this moment
+            threads = _taking_part(self._client, self._left_out)
+            keys = {each.key for future in attempts if (each := self._handed.get(future))}
+            for address, at_work in self._client.processing().items():
+                if len(at_work) < threads.get(address, 0) and keys.isdisjoint(at_work):
+                    idle.append((len(at_work), address))
+        if not idle:
+            return None
+        return self.submit(call, *arguments, name=name, workers=[min(idle)[1]])
 
     def apart(self) -> int:
         """Return the number of workers, present or on their way, if each has one thread; else 0."""
@@ -261,15 +294,18 @@ class _ClientPool:
 
     def look(self) -> None:
         """Cancel calls whose workers are all lost: Dask would let them wait for ever."""
-        if self._absence.goes_on() or not (self._required or self._needs):
+        if self._absence.goes_on():
+            return
+        handed = [*self._handed.items()]
+        sent = {each.sent for _, each in handed if each.sent is not None}
+        if not sent and all(each.workers is None for _, each in handed):
             return
         with suppress(*RAW):
             there = _taking_part(self._client, self._left_out)
-            lost = [each for each, some in [*self._required.items()] if some.isdisjoint(there)]
-            needs = [*self._needs.items()]
-            gone = {sent for _, sent in needs if not sent.is_held(self._client, there)}
-            for future in (*lost, *(each for each, sent in needs if sent in gone)):
-                future.cancel()
+            gone = {each for each in sent if not each.is_held(self._client, there)}
+            for future, (_, some, needs) in handed:
+                if needs in gone or (some is not None and some.isdisjoint(there)):
+                    future.cancel()
 
     def threads_now(self) -> int:
         """Return the threads of workers that are present or on their way."""
