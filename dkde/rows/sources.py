@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from dkde.stores.chunks import read_whole
 from dkde.stores.door import location
 from dkde.stores.store import stamps
 from dkde.typing import Array
+
+_header = Lock()
 
 # The number of chunks requested at once: buckets answer in parallel, and memory stays small.
 _AT_ONCE = 256
@@ -199,7 +202,10 @@ class NpySource(RowSource):
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
         with reading_rows(self.path, start, stop):
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            # One thread at a time: Python's parser of literals, which reads the header, fails at
+            # times in several (SystemError: AST constructor recursion depth mismatch).
+            with _header:
+                mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             # The file may have been replaced since: its rows would not be those of the plan.
             if self._layout(mapped) != (self.shape, self.dtype):
                 raise DataSetError(
