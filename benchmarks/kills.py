@@ -1,0 +1,141 @@
+"""What it costs that workers are killed: a run on real worker processes, with kills and without.
+
+Eight processes of one thread, each with a nanny that starts it anew, and a scheduler in a process
+of its own. One worker, drawn at random, is killed every so many seconds. Printed are the seconds of
+either run, their ratio, that all blocks are done once, and whether a bit differs from what threads
+compute. Where other programs share the machine, compare processor seconds.
+
+    python benchmarks/kills.py
+    python benchmarks/kills.py --rows 20000 --every 20
+"""
+
+import argparse
+import os
+import random
+import resource
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from distributed import Client
+from distributed.deploy import SubprocessCluster
+from record import add_json_option, keep, new_record
+
+import dkde
+
+TARGET = 1.18
+_FEATURES = 32
+_BANDWIDTHS = (0.5, 1.0)
+
+
+class Killer:
+    """Kills a worker again and again, while it is entered.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Its workers have nannies, which start them anew.
+    seconds : float
+        From one kill to the next.
+    """
+
+    def __init__(self, client: Client, seconds: float) -> None:
+        nannies = client.run(os.getpid, nanny=True).values()
+        self._nannies = [psutil.Process(number) for number in nannies]
+        self._seconds, self._ended = seconds, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.killed = 0
+
+    def __enter__(self) -> "Killer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            children = [each for nanny in self._nannies for each in nanny.children()]
+            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+            with suppress(psutil.NoSuchProcess, IndexError):
+                random.choice(workers).send_signal(signal.SIGKILL)
+                self.killed += 1
+
+
+@contextmanager
+def cluster(n_workers: int, folder: Path) -> Iterator[Client]:
+    with (
+        SubprocessCluster(
+            n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+            worker_kwargs={"local_directory": str(folder)},
+        ) as made,
+        Client(made) as client,
+    ):  # fmt: skip
+        client.wait_for_workers(n_workers, timeout=600)
+        yield client
+
+
+def measure(n_workers: int, n_blocks: int, rows: int, every: float, folder: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    for name, size in (("query", 20 * n_blocks), ("train", rows)):
+        np.save(folder / f"{name}.npy", rng.normal(size=(size, _FEATURES)))
+    call = {
+        **{name: str(folder / f"{name}.npy") for name in ("query", "train")},
+        "bandwidth": _BANDWIDTHS, "block_rows": 20, "panel_rows": rows,
+    }  # fmt: skip
+    expected = dkde.score(**call).log_density.values
+    found: dict[str, Any] = {"workers": n_workers, "blocks": n_blocks}
+    for name, pause in (("undisturbed", 1e9), ("killed", every)):
+        # A cluster each: the processes' seconds count once they have ended.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with cluster(n_workers, folder) as client:
+            dkde.score(**{**call, "query": call["train"], "block_rows": rows})  # load and compile
+            with Killer(client, pause) as killer:
+                begun = time.perf_counter()
+                result = dkde.score(**call, output=folder / f"{name}.zarr")
+                found[f"{name}_seconds"] = time.perf_counter() - begun
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found[f"{name}_processor_seconds"] = (
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )
+        np.testing.assert_array_equal(result.log_density.values, expected)
+    found["kills"] = killer.killed
+    found["ratio"] = found["killed_seconds"] / found["undisturbed_seconds"]
+    return found | {"target_at_most": TARGET}
+
+
+def say(figures: dict[str, Any]) -> None:
+    print(f"{figures['workers']} workers, {figures['blocks']} blocks, the same to the last bit")
+    for name in ("undisturbed", "killed"):
+        seconds = figures[f"{name}_processor_seconds"]
+        print(f"{name:12} {figures[f'{name}_seconds']:8.1f} s, {seconds:.1f} processor seconds")
+    print(f"kills        {figures['kills']:8}")
+    print(f"ratio        {figures['ratio']:8.3f}    target at most {TARGET}")
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--blocks", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=100_000, help="training rows")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two kills")
+    add_json_option(parser)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        sizes = options.workers, options.blocks, options.rows, options.every
+        figures = measure(*sizes, Path(name))
+    say(figures)
+    keep(new_record("kills", options, figures, ["distributed"]), options.json)
+    return figures
+
+
+if __name__ == "__main__":
+    main()
