@@ -188,17 +188,22 @@ def blocks_a_second(work: Work, pool: Pool, receive: Any) -> float:
     return work.plan.n_blocks / (time.perf_counter() - start)
 
 
-def kept_blocks_a_second(work: Work, pool: Pool, output: str) -> float:
-    """Blocks a second that compute nothing and are committed in the run of an output."""
-    place, name = RunPlace(output), uuid4().hex
+@contextmanager
+def kept_in(output: str | Path, work: Work) -> Iterator[Stage]:
+    """Yield what keeps blocks in the run of an output; all are committed at the end."""
+    place, name = RunPlace(str(output)), uuid4().hex
     place.begin({"id": name}, 0)
     records = place.records(name)
-    start = time.perf_counter()
     commits = Commits(records, uuid4().hex, lambda: place.check_present(name))
-    stage = Stage.begun(records, "score", shape_of(work), commits)
-    with mock.patch.object(run, "score_share", nothing):
-        run.run(work, pool, None, stage)
+    yield Stage.begun(records, "score", shape_of(work), commits)
     commits.close()
+
+
+def kept_blocks_a_second(work: Work, pool: Pool, output: str) -> float:
+    """Blocks a second that compute nothing and are committed in the run of an output."""
+    start = time.perf_counter()
+    with kept_in(output, work) as stage, mock.patch.object(run, "score_share", nothing):
+        run.run(work, pool, None, stage)
     return work.plan.n_blocks / (time.perf_counter() - start)
 
 

@@ -42,10 +42,13 @@ class Sleeping:
     def __call__(self, *arguments: Any) -> ShareOfBlock:
         begun = time.perf_counter()
         part = score_share(*arguments)
-        drawn = self.seconds * random.lognormvariate(0.0, self.spread)
-        drawn *= self.times if random.random() < self.late else 1.0
-        time.sleep(max(0.0, begun + drawn - time.perf_counter()))
+        time.sleep(max(0.0, begun + self.draw(random.Random()) - time.perf_counter()))
         return part._replace(seconds=time.perf_counter() - begun)
+
+    def draw(self, chance: random.Random) -> float:
+        """Return the seconds of an attempt."""
+        seconds = self.seconds * chance.lognormvariate(0.0, self.spread)
+        return seconds * (self.times if chance.random() < self.late else 1.0)
 
 
 def host(address: str, count: int, folder: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from dkde.engine.batches import Call, common, one_after_the_other
@@ -13,7 +14,7 @@ from dkde.engine.stragglers import Stragglers, Task
 K = TypeVar("K")
 
 # Seconds between two checks of the workers, while no call finishes.
-_LOOK = 1.0
+LOOK = 1.0
 
 # A pool's departures at a moment, where it knows them: see :class:`dkde.engine.pool.Pool`.
 Departed = tuple[int, int] | None
@@ -24,14 +25,15 @@ def departed(pool: Pool) -> Departed:
     return None if pool.departed is None else pool.departed()
 
 
-def finished(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:
-    """Return the calls that are done, waiting for the first; if none comes, look at the pool."""
-    done, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
-    # ``wait`` does not count cancelled futures as done until their executor has noticed.
-    done |= {future for future in futures if future.cancelled()}
-    if not done:
-        pool.look()
-    return done
+def next_done(done: SimpleQueue[Future[Any]]) -> list[Future[Any]]:
+    """Return the futures that a queue has been given, waiting a while for the first."""
+    try:
+        found = [done.get(timeout=LOOK)]
+    except Empty:
+        return []
+    while not done.empty():
+        found.append(done.get())
+    return found
 
 
 class Attempts(Generic[K]):
@@ -51,6 +53,9 @@ class Attempts(Generic[K]):
         self._pool, self._call = pool, call
         self._stragglers = Stragglers(kind)
         self._running: dict[Future[Any], tuple[Task[K], Departed]] = {}
+        # Futures put themselves there: to look at each of many for the first that is done, again
+        # and again, would take longer than to hand out a call.
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -92,9 +97,12 @@ class Attempts(Generic[K]):
                 return
             self._begun(task, future)
 
-    def wait(self) -> set[Future[Any]]:
-        """Return the attempts that have ended, waiting for the first."""
-        return finished(self._pool, self._running)
+    def wait(self) -> list[Future[Any]]:
+        """Return the attempts that have ended, waiting for the first; if none does, look."""
+        found = next_done(self._done)
+        if not found:
+            self._pool.look()
+        return found
 
     def ended(
         self, futures: Collection[Future[Any]]
@@ -128,6 +136,7 @@ class Attempts(Generic[K]):
     def _begun(self, task: Task[K], future: Future[Any]) -> None:
         task.attempted(future)
         self._running[future] = task, departed(self._pool)
+        future.add_done_callback(self._done.put)
 
     def _as_one(self, calls: list[Call[K]]) -> tuple[Any, ...]:
         """Return a function that makes the calls, and its arguments."""

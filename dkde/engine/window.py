@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
-from dkde.engine.attempts import Attempts, Departed, departed, finished
+from dkde.engine.attempts import LOOK, Attempts, Departed, departed
 from dkde.engine.batches import Call, Waiting
 from dkde.engine.interrupted import of_blocks_at_hand
 from dkde.engine.pool import DIED, NotHandedOutError, Pool, seconds_of, worker_of
@@ -167,8 +167,8 @@ def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
         before = departed(pool)
         try:
             future = pool.submit(call, *arguments)
-            while not finished(pool, [future]):
-                pass
+            while not (wait([future], LOOK).done or future.cancelled()):
+                pool.look()
             result: T = pool.taken(future)
             return result
         except (Exception, CancelledError) as error:

@@ -109,7 +109,7 @@ def late(*arguments):
 
 def test_an_idle_worker_makes_a_late_block_once_more(client, monkeypatch):
     monkeypatch.setattr(stragglers, "_LEAST", 0.3)
-    monkeypatch.setattr(attempts, "_LOOK", 0.05)
+    monkeypatch.setattr(attempts, "LOOK", 0.05)
     monkeypatch.setattr(batches, "_WORTH", 0.0)
     GO_ON.clear()
     TRIES.clear()
