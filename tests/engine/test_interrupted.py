@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import dkde
-from dkde.engine import eager_run, interrupted, window
+from dkde.engine import eager_run, interrupted
+from dkde.engine.attempts import Attempts
 from dkde.engine.pool import thread_pool
 from dkde.engine.window import completed
 
@@ -20,7 +21,7 @@ def interrupt(monkeypatch):
     """Lets the wait for a call be interrupted, the k-th time."""
 
     def at(k):
-        first, times = window._first, []
+        first, times = Attempts.wait, []
 
         def later(*arguments):
             times.append(None)
@@ -28,7 +29,7 @@ def interrupt(monkeypatch):
                 raise KeyboardInterrupt
             return first(*arguments)
 
-        monkeypatch.setattr(window, "_first", later)
+        monkeypatch.setattr(Attempts, "wait", later)
 
     return at
 
