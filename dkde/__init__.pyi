@@ -19,6 +19,7 @@ from .estimation.density_map import density_map
 from .estimation.estimator import KernelDensity
 from .estimation.estimator_cv import KernelDensityCV
 from .estimation.estimator_outlier import KernelDensityOutlier
+from .estimation.extending import extend
 from .estimation.log_density import log_density
 from .estimation.map_cost import plan_map
 from .estimation.parts import finish, run_part
@@ -84,6 +85,7 @@ __all__ = [
     "density_map",
     "describe",
     "export",
+    "extend",
     "finish",
     "follow_protocol",
     "groups_of",

@@ -12,6 +12,7 @@ from dkde_cli.classify import classify
 from dkde_cli.config import run
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, index, show
+from dkde_cli.extend import extend
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.info import info
 from dkde_cli.logs import log_options
@@ -55,8 +56,8 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, index, show, plan, sweep, cv, score, classify, map_, sample, compare, report,
-    export, run, status, verify, run_part, finish, script, repair, unlock, clean,
+    import_, info, index, show, plan, sweep, cv, score, classify, map_, sample, extend, compare,
+    report, export, run, status, verify, run_part, finish, script, repair, unlock, clean,
 ):  # fmt: skip
     cli.add_command(command)  # dkde --help lists them in this order
 

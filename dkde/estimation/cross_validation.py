@@ -307,11 +307,14 @@ class CrossValidationJob:
         pca: int | None = None,
         weights: Any = None,
         bandwidth_scale: Any = None,
+        derived_from: int | None = None,
     ) -> CrossValidationJob:
         """Prepare a call; its arguments are as for :func:`cross_validate`.
 
         Parameters
         ----------
+        derived_from : int, optional
+            As for :meth:`Fitted.to`; of an extended result.
         """
         start = perf_counter()
         # Recorded as the user gave them, before names are looked up and rows are opened.
@@ -339,7 +342,9 @@ class CrossValidationJob:
             values, of_rows = numbered_values(t, column, "folds")
             scheme = replace(scheme, folds=of_rows)
         numbers = scheme.numbers(t.rows.n_rows, counting)
-        validation = Validation.of(prepared, numbers, bandwidths, options, pca, criterion)
+        validation = Validation.of(
+            prepared, numbers, bandwidths, options, pca, criterion, derived_from
+        )
         options.warn_if_no_density(validation.fitted.matrix)
         search = FeatureSearch.of(validation, prepared) if scheme.per_feature else None
 

@@ -17,6 +17,7 @@ from dkde.estimation.options import Options
 from dkde.estimation.row_weights import Weighted
 from dkde.inputs.operands import Operand
 from dkde.rows.side import Side
+from dkde.rows.slicing import between
 from dkde.typing import FloatArray
 
 
@@ -36,15 +37,26 @@ class Fitted:
     train: Side
 
     @classmethod
-    def to(cls, train: Side, bandwidths: Any, options: Options, pool_for: PoolFor) -> Fitted:
+    def to(
+        cls,
+        train: Side,
+        bandwidths: Any,
+        options: Options,
+        pool_for: PoolFor,
+        derived_from: int | None = None,
+    ) -> Fitted:
         """Return the density of a prepared training side; read only what the bandwidths need.
 
         Parameters
         ----------
         bandwidths, pool_for
             As for :meth:`Options.bandwidth_matrix`.
+        derived_from : int, optional
+            The number of first rows from which bandwidths by rules and covariances are derived; by
+            default all.
         """
-        matrix = options.bandwidth_matrix(train, bandwidths, pool_for)
+        first = train if derived_from is None else between(train, 0, derived_from)
+        matrix = options.bandwidth_matrix(first, bandwidths, pool_for)
         return cls(options, matrix, matrix.whiten(train))
 
     def at(self, bandwidths: npt.ArrayLike) -> Fitted:

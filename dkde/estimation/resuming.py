@@ -41,8 +41,14 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
         When its data cannot be opened.
     """
     function = call["function"]
+    if function == "extend":
+        raise InputError(
+            f"{call['arguments']['result']}: is being extended; ", Call.SAME, " of extend goes on"
+        )
     given = {name: value for name, value in call["arguments"].items() if name not in RECORDED}
     options = Options.of_record(call["arguments"])
+    if call.get("derived_from") is not None:  # of a result to which rows were added
+        given["derived_from"] = call["derived_from"]
     # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
         return score_job(catalog, options, **given)

@@ -273,11 +273,14 @@ def score_job(
     by: Any = None,
     common_bandwidth: bool = False,
     contamination: float | None = None,
+    derived_from: int | None = None,
 ) -> ScoreJob | GroupedJob[ScoreJob]:
     """Prepare a call of :func:`score`, whose arguments these are.
 
     Parameters
     ----------
+    derived_from : int, optional
+        As for :meth:`Fitted.to`; of an extended result.
 
     Raises
     ------
@@ -327,7 +330,7 @@ def score_job(
         )
 
     if by is None:
-        return job_of(Fitted.to(train_side, bandwidth, options, pool_for), call)
+        return job_of(Fitted.to(train_side, bandwidth, options, pool_for, derived_from), call)
     division = divided(t, by)
     check_dim(division.dim, q, "query")
     groups = FittedGroups.to(

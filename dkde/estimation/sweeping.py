@@ -201,6 +201,7 @@ class SweepJob:
         bandwidths: Any = None,
         bandwidth_scale: Any = None,
         protocol: str | None = None,
+        derived_from: int | None = None,
     ) -> SweepJob:
         """Prepare a call.
 
@@ -210,6 +211,8 @@ class SweepJob:
             By role, ``train``, ``valid`` and ``test``; None where there are none.
         bandwidths, bandwidth_scale, protocol
             As for :func:`sweep`.
+        derived_from : int, optional
+            As for :meth:`Fitted.to`; of an extended result.
         """
         start = perf_counter()
         options.refuse_scales(bandwidths)
@@ -233,7 +236,7 @@ class SweepJob:
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
         scored, train, sides = _read(catalog, options, rows, weights, bandwidth_scale)
-        fitted = Fitted.to(train, bandwidths, options, pool_for)
+        fitted = Fitted.to(train, bandwidths, options, pool_for, derived_from)
         options.warn_if_no_density(fitted.matrix)
         works = works_for("valid", fitted, fitted.work(sides["valid"]))
         if "test" in sides:

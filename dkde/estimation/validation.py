@@ -30,6 +30,7 @@ from dkde.estimation.pca import PrincipalAxes, fit_pca
 from dkde.estimation.row_weights import RowWeights, Weighted
 from dkde.estimation.statistics import NOTHING_LEFT, best_index, mean, warn_of_edge
 from dkde.rows.side import Side
+from dkde.rows.slicing import between
 from dkde.rows.sources import ArraySource
 from dkde.runs.job import Compute
 from dkde.typing import FloatArray
@@ -76,8 +77,15 @@ class Validation:
         options: Options,
         pca: int | None = None,
         criterion: str = LIKELIHOOD,
+        derived_from: int | None = None,
     ) -> Validation:
-        """Prepare a cross-validation."""
+        """Prepare a cross-validation.
+
+        Parameters
+        ----------
+        derived_from : int, optional
+            The number of first rows from which components, too, are derived; by default all.
+        """
         options.refuse_scales(bandwidths)
         check_criterion(criterion, options)
         if train.scales is not None and criterion == LEAST_SQUARES:
@@ -85,9 +93,10 @@ class Validation:
                 "least squares are of one bandwidth for all rows; leave out ",
                 Argument("bandwidth_scale"), ", or choose by the likelihood",
             )  # fmt: skip
-        axes = None if pca is None else fit_pca(train, pca, pool_for)
+        first = train if derived_from is None else between(train, 0, derived_from)
+        axes = None if pca is None else fit_pca(first, pca, pool_for)
         projected = train if axes is None else axes.project(train)
-        fitted = Fitted.to(projected, bandwidths, options, pool_for)
+        fitted = Fitted.to(projected, bandwidths, options, pool_for, derived_from)
         # The bandwidth matrix is that of all rows: folds do not change it.
         return cls(fitted, numbers, axes, criterion).with_folds(numbers)
 

@@ -20,6 +20,7 @@ from dkde.estimation.resuming import Again, works_of
 from dkde.estimation.stored_densities import loaded
 from dkde.estimation.verified_blocks import VerifiedBlocks, fingerprint
 from dkde.runs.grouped import of_each_group
+from dkde.runs.origin import provenance_of
 from dkde.runs.record import circumstances, elsewhere
 from dkde.runs.status import read_all
 from dkde.runs.store import ResultStore
@@ -111,6 +112,8 @@ def verify(
         return found.as_dict
     now = circumstances(again.works)
     others = elsewhere(plan, now)
+    if "extended" in provenance_of(result):
+        others.append("rows were added to it, and sums of both parts were added up")
     found.elsewhere = "; ".join(others) or None
     judge = Judge(path, others, anywhere)
     known = VerifiedBlocks(

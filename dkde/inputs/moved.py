@@ -176,13 +176,24 @@ class Whereabouts:
         # likely to match by chance than a short one, so long ends come first.
         parts = Path(path).parts[1:]
         above = [folder for folder in Path(self.store).parents if folder.name]
-        for end in _ends(parts):
+        least = self._least_end(name)
+        for end in (end for end in _ends(parts) if len(end) > least):
             for folder in above:
                 # The folder's own brackets must not be read as a part of the pattern.
                 origin = glob.escape(str(folder)) if is_pattern(path) else str(folder)
                 found = os.path.join(origin, *end)
                 if found != path and self._has(found):
                     yield found
+
+    def _least_end(self, name: str) -> int:
+        """Return the number of last folders and files in a name that are a name of their own.
+
+        A text is read from its longest part that exists: ``a.npy+/data/b.npy`` is no file, though
+        ``b.npy`` may lie beside the store.
+        """
+        tails = (name[place + 1 :].strip() for place, mark in enumerate(name) if mark == "+")
+        known = [Path(tail) for tail in tails if tail in self.sources]
+        return max((len(tail.parts) - tail.is_absolute() for tail in known), default=0)
 
     def _has(self, path: str) -> bool:
         """Return whether something is at a path, and may be opened."""

@@ -229,6 +229,51 @@ def finalise(
     return Densities(values, bounds, Effort(*effort))
 
 
+def mixed(parts: Iterable[tuple[Densities, FloatArray]]) -> Densities:
+    """Return log-densities under a union of disjoint sets of training rows, from those under each.
+
+    It is ``log(sum_i W_i p_i / sum_i W_i)``, where W_i is the weight of the pairs of a set that
+    count. The bounds on the errors are those of the parts, weighted as these are, and rounding.
+
+    Parameters
+    ----------
+    parts : iterable of (Densities, array (rows,))
+        Of each set the log-densities at the same bandwidths, and log W_i; ``-inf`` where no pair
+        of the set counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one, two = (Densities.of(np.array([[np.log(p)], [1e-9], [3.0], [4.0], [0.0]]))
+    ...             for p in (0.25, 0.5))
+    >>> found = mixed([(one, np.log([3.0])), (two, np.log([1.0]))])
+    >>> np.exp(found.values).round(12), found.effort.read
+    (array([[0.3125]]), array([8.]))
+    """
+    whole = combine(_weighted(found, log_weight) for found, log_weight in parts)
+    return finalise(whole, [0.0] * ((len(whole) - 4) // 2))
+
+
+def _weighted(found: Densities, log_weight: FloatArray) -> FloatArray:
+    """Return the partial result that log-densities come from, up to the kernel's normaliser."""
+    n_bandwidths, rows = found.values.shape
+    stacked = np.empty((n_partial_rows(n_bandwidths), rows))
+    partial = split(stacked)
+    nothing = np.isneginf(log_weight)
+    partial.log_sums[...] = np.where(nothing, -np.inf, found.values + log_weight)
+    # Rows with missing values are NaN in all.
+    partial.log_weight[...] = np.where(found.missing, np.nan, log_weight)
+    with np.errstate(invalid="ignore"):
+        largest = np.abs(found.values) + np.abs(log_weight)
+    rounding = np.where(np.isfinite(largest), _ADDING * (1 + largest), 0.0)
+    partial.errors[...] = np.where(nothing, 0.0, found.errors) + rounding
+    for counts, of_part in zip(
+        (partial.pairs, partial.read, partial.missing), found.effort, strict=True
+    ):
+        counts[...] = of_part
+    return stacked
+
+
 def error_of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
     """Return the error of log-sums from moved rows, where ``widest`` = log(W / Z).
 

@@ -122,10 +122,20 @@ class _Sample(_Arguments, kw_only=True):
     pca: _Int | None = None
 
 
+class _Extend(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of an extension: those of the computation are in the result that it extends."""
+
+    result: str
+    train: str | None = None
+    query: str | None = None
+    derived: str = "keep"
+    tol: _Number | None = None
+
+
 # By the name of the function that a call is of.
-ARGUMENTS: dict[str, type[_Arguments]] = {
+ARGUMENTS: dict[str, type[_Arguments | _Extend]] = {
     "score": _Score, "sweep": _Sweep, "density_map": _DensityMap, "classify": _Classify,
-    "cross_validate": _CrossValidate, "sample": _Sample,
+    "cross_validate": _CrossValidate, "sample": _Sample, "extend": _Extend,
 }  # fmt: skip
 # Those whose calls are runs; samples are no run.
 _RUNS = tuple(name for name in ARGUMENTS if name != "sample")
@@ -146,6 +156,9 @@ class _Call(Struct, forbid_unknown_fields=True, kw_only=True):
     lat: _Names = None
     lon: _Names = None
     decimal: str | None = None
+    # The number of first training rows from which bandwidths, covariances and components are
+    # derived, where rows were added to them.
+    derived_from: _Size | None = None
 
 
 class _AskedPart(Struct, kw_only=True):

@@ -318,6 +318,8 @@ class Run:
         present = store.run.look()
         known = present.content if present is not None else None
         plan = {k: v for k, v in known.items() if k not in _OF_RUN} if _is_plan(known) else {}
+        # What a run adds to a result is recorded as the call that would make all of it.
+        plan |= json.loads(result.attrs.get("run", "{}"))
         # The plan moves into the attributes of the result: `verify` needs it, and its file goes.
         sessions = kept.ledger.closing()
         result = result.assign_attrs(

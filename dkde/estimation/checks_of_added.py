@@ -1,0 +1,130 @@
+"""The checks of rows that are added to a result, and of the tolerance that its sums leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dkde.engine.task import Task
+from dkde.engine.tokens import stable_token
+from dkde.engine.work import Work
+from dkde.errors import Argument, InputError, Remedy
+from dkde.numerics.logsum import Densities
+from dkde.rows.place_names import same_unit
+from dkde.rows.row_source import foundation, innermost
+from dkde.rows.side import Part, Side, column_name
+from dkde.runs.same_call import OtherCallError
+
+_SIDES = ("train", "query")
+
+
+def check_continues(first: Work, whole: Work) -> None:
+    """Refuse the work of all rows if its first rows are not those of a result.
+
+    Raises
+    ------
+    OtherCallError
+        When data that were looked for at another place are not those.
+    """
+    before, after = first.fingerprint(), whole.fingerprint()
+    for side in _SIDES:
+        n_parts = len(before[side]["parts"])
+        if after[side]["parts"][:n_parts] != before[side]["parts"]:
+            raise OtherCallError(f"the first rows of {side} are others than those of the result")
+        if after[side]["linear"] != before[side]["linear"]:
+            raise OtherCallError(f"the covariance of the first rows of {side} comes out different")
+    if not np.array_equal(first.task.bandwidths, whole.task.bandwidths):
+        raise OtherCallError("the bandwidths of the first rows come out different")
+
+
+def check_added(name: str, first: Work, whole: Work) -> None:
+    """Refuse added rows that are there already, or whose features have other units.
+
+    Parameters
+    ----------
+    name : str
+        The name of the result, for messages.
+
+    Raises
+    ------
+    InputError
+    """
+    for role in _SIDES:
+        before, after = (getattr(work, role) for work in (first, whole))
+        n_first = len(before.rows.parts)
+        for part in after.rows.parts[n_first:]:
+            _check_units(name, before.rows.parts[0], part)
+            there = next((old for old in before.rows.parts if _share_rows(old, part)), None)
+            if there is not None:
+                raise InputError(
+                    f"{name}: has {part.label} as {role} rows already, in {there.label} (the same "
+                    "fingerprint); name other rows"
+                )
+    _check_dims(name, first.query, whole.query)
+
+
+def _check_units(name: str, old: Part, new: Part) -> None:
+    for number, (was, now) in enumerate(zip(old.units or (), new.units or (), strict=False)):
+        if was and now and same_unit(was) != same_unit(now):
+            column = column_name(old.column_names, number)
+            raise InputError(
+                f"{new.label}: {column} is in {now}, and in the rows of {name} in {was}; convert it"
+            )
+
+
+def _check_dims(name: str, before: Side, after: Side) -> None:
+    """Refuse to add rows to those of a grid, whose dims would no longer be known."""
+    if after.rows.n_rows == before.rows.n_rows:
+        return
+    dims = {len(part.row_dims or part.source.sizes) for part in before.rows.parts}
+    if dims - {1}:
+        raise InputError(
+            f"{name}: its query rows lie along {max(dims)} dims, to which no rows can be added; "
+            "leave out ",
+            Argument("query"),
+        )
+
+
+def _share_rows(old: Part, new: Part) -> bool:
+    """Return whether two parts have rows in common, or rows of the same content."""
+    if old.overlaps(new):
+        return True
+    if any(innermost(part.source).kept is not None for part in (old, new)):
+        return False  # rows that a filter keeps are numbered anew
+    if max(old.start, new.start) >= min(old.stop, new.stop):
+        return False
+    return _content(old) == _content(new)
+
+
+def _content(part: Part) -> str:
+    return part.checksum or stable_token(foundation(part.source).stamp())
+
+
+def spent_in(found: Densities) -> float:
+    """Return the largest bound on the error of a log-density, relative to max(1, |log p|)."""
+    values, errors = found[:2]
+    finite = np.isfinite(values) & np.isfinite(errors)
+    spent = errors[finite] / np.maximum(1.0, np.abs(values[finite]))
+    return float(spent.max(initial=0.0))
+
+
+def check_bounds(name: str, found: Densities, task: Task) -> None:
+    """Refuse log-densities whose bounds are above the tolerance.
+
+    With float32 the tolerance is relative to more than the log-density, and only the bounds count.
+
+    Parameters
+    ----------
+    name : str
+        The name of the result, for messages.
+
+    Raises
+    ------
+    InputError
+    """
+    spent = spent_in(found)
+    if task.precision == "float64" and spent > task.tol:
+        raise InputError(
+            f"{name}: the bounds on its errors are up to {spent:.3g} max(1, |log p|), above the "
+            f"tolerance of {task.tol:g} that is asked; allow more (", Argument("tol"),
+            "), or make it anew of all rows ", Remedy("restart"),
+        )  # fmt: skip
