@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dkde.errors import InputError
+import numpy as np
+
+from dkde.engine.shelf import Lasting
+from dkde.errors import InputError, warn
 from dkde.estimation.adaptive import RowBandwidths
+from dkde.estimation.extended_call import derived_in
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.query_forms import computed_now
+from dkde.rows.slicing import followed
 from dkde.typing import CovarianceLike, KernelLike, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
@@ -148,5 +153,67 @@ class KernelDensity(FittedDensity):
             self.bandwidth_scale_ = density.factors[0]
         # Only now, when nothing can fail any more: these make the estimator a fitted one.
         self._fitted, self._train, self._matrix = options, train, matrix
+        self._derived_from = self.bandwidth, train.rows.n_rows
         self.bandwidth_ = float(matrix.bandwidths[0])
         return self
+
+    def partial_fit(
+        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None,
+        bandwidth_scale: WeightsLike = None,
+    ) -> KernelDensity:  # fmt: skip
+        """Add rows to those that were fitted; the first call is that of :meth:`fit`.
+
+        The density is that of all rows. Only a bandwidth by a rule and a covariance from the rows
+        stay as the first call derived them, with a warning.
+
+        Parameters
+        ----------
+        X, y, sample_weight, bandwidth_scale
+            As for :meth:`fit`. Where only some calls have weights or scales, the other rows have 1.
+
+        Raises
+        ------
+        InputError
+            When rows have other features, or parameters are others than those of the first call;
+            with ``adaptive``, whose pilot is of all rows, or ``where``.
+        """
+        if not hasattr(self, "_matrix"):
+            return self.fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+        bandwidth, n_rows = self._derived_from
+        self._check_parameters(bandwidth)
+        train = followed(self._train, self._added_side(X, sample_weight, bandwidth_scale))
+        asked = {"bandwidth": self.bandwidth, "covariance": self.covariance}
+        for name, value in derived_in(asked).items():
+            warn(f"{name} ({value}) stays as it was derived from the first {n_rows} training rows")
+        self._train, self._kept = train, Lasting()
+        return self
+
+    def _check_parameters(self, bandwidth: Any) -> None:
+        """Refuse to add rows under other parameters than those of the first ones.
+
+        Parameters
+        ----------
+        bandwidth : float, str or mapping
+            That of the first ones.
+
+        Raises
+        ------
+        InputError
+        """
+        first, now = ({**vars(each), "bandwidth": h} for each, h in (
+            (self._fitted, bandwidth), (self._options(), self.bandwidth)
+        ))  # fmt: skip
+        for name, value in first.items():
+            if not _is_same(value, now[name]):
+                raise InputError(
+                    f"{name} was {value!r} when the first rows were fitted, and is {now[name]!r}; "
+                    "set it back, or fit all rows anew"
+                )
+        self._fitted.refuse_adaptive("partial_fit")
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Return whether two parameters are equal, of which some may be arrays."""
+    if isinstance(a, np.ndarray | list) or isinstance(b, np.ndarray | list):
+        return np.array_equal(np.asarray(a, object), np.asarray(b, object))
+    return bool(a == b)

@@ -134,6 +134,32 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         self.__dict__.pop("offset_", None)
         share = check_contamination(self.contamination)
         super().fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+        return self._with_threshold(share)
+
+    def partial_fit(
+        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None,
+        bandwidth_scale: WeightsLike = None,
+    ) -> KernelDensityOutlier:  # fmt: skip
+        """Add rows to those that were fitted, and score all of them for the threshold.
+
+        Parameters
+        ----------
+        X, y, sample_weight, bandwidth_scale
+            As for :meth:`KernelDensity.partial_fit`. All rows are scored under each other anew,
+            which takes the time of a fit of all.
+
+        Raises
+        ------
+        InputError
+        """
+        share = check_contamination(self.contamination)
+        is_first = not hasattr(self, "_matrix")
+        super().partial_fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+        return self if is_first else self._with_threshold(share)
+
+    def _with_threshold(self, share: float) -> KernelDensityOutlier:
+        """Score the training rows, and set the threshold."""
+        self.__dict__.pop("offset_", None)
         found = self._training_densities()
         offset = float(thresholds(found, share)[0])
         self.training_log_density_: FloatArray = found.densities.values[0]

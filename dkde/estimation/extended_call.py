@@ -159,24 +159,27 @@ def _reasons(call: Mapping[str, Any]) -> Iterator[tuple[MessagePart, ...]]:
             yield ("its folds are others with more rows; leave-one-out and folds by a column stay",)
 
 
-def derived_in(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a call derives from its training rows, by argument.
+def derived_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a call with some arguments derives from its training rows, by argument.
 
     Examples
     --------
-    >>> derived_in({"arguments": {"bandwidth": ["scott", 0.5], "covariance": "full"}})
+    >>> derived_in({"bandwidth": ["scott", 0.5], "covariance": "full"})
     {'bandwidth': 'scott', 'covariance': 'full'}
+    >>> derived_in({"bandwidth": 0.5})
+    {}
     """
-    given, found = call["arguments"], {}
+    found: dict[str, Any] = {}
     name = "bandwidth" if "bandwidth" in given else "bandwidths"
     asked = given.get(name)
-    each = asked.values() if isinstance(asked, Mapping) else asked
-    rules = [h for h in ([each] if isinstance(each, str) else each or ()) if h in RULES]
+    each = list(asked.values()) if isinstance(asked, Mapping) else asked
+    each = each if isinstance(each, list | tuple) else [each]
+    rules = [h for h in each if isinstance(h, str) and h in RULES]
     if asked is None:
         found[name] = "a grid around the scale of the rows"
     elif rules:
         found[name] = ", ".join(map(str, rules))
-    if given.get("covariance") in _FROM_ROWS:
+    if isinstance(given.get("covariance"), str) and given["covariance"] in _FROM_ROWS:
         found["covariance"] = given["covariance"]
     if given.get("pca") is not None:
         found["pca"] = given["pca"]

@@ -30,6 +30,7 @@ from dkde.runs.record import asked_now, circumstances, engine_of, given
 from dkde.runs.run import Manner, Run
 from dkde.runs.same_call import check_same_call
 from dkde.runs.store import ResultStore, State
+from dkde.stores.store import is_remote
 from dkde.typing import ResultLike, StrPath
 
 # The pieces of work of which a result keeps log-densities: the first of these that it has, and the
@@ -106,10 +107,19 @@ def extend(
     if derived not in ("keep", "refuse"):
         raise InputError(Argument("derived"), f" is {derived!r}; choose one of: keep, refuse")
     name = _path_of(result)
+    if output is None or os.path.realpath(output) == os.path.realpath(name):
+        output = name
+    if output == name and is_remote(name):
+        raise InputError(
+            f"{name}: lies in a bucket, where no result is replaced in one step; name another "
+            "place for the extended one, as ",
+            Argument("output"),
+        )
+    ResultStore.at(name).run.put_back()  # the first result, where a kill met its replacement
     store, state = ResultStore.finished(name)
     plan = _checked_plan(name, state)
     added = Added.of(train, query, plan["call"])
-    frozen = derived_in(plan["call"]) if added.train is not None else {}
+    frozen = derived_in(plan["call"]["arguments"]) if added.train is not None else {}
     if frozen and derived == "refuse":
         words = ", ".join(f"{argument} ({value})" for argument, value in frozen.items())
         raise InputError(
@@ -118,8 +128,6 @@ def extend(
             Remedy("restart"),
         )  # fmt: skip
     asked = given(train=added.train, query=added.query, tol=tol) | {"derived": derived}
-    if output is None or os.path.realpath(output) == os.path.realpath(name):
-        output = name
     job = ExtendJob.of(store, state, added, tol, asked, sources, trusting=trust_sources)
     told = {**(sources or {}), **added.places}
     look = ResultStore.at(output).look()
@@ -345,9 +353,8 @@ def _noted(
         described = _described(describe_side(after, compared=True), len(before.parts))
         if described["parts"]:
             added[role] = {**described, "rows": after.rows.n_rows - before.n_rows}
-    return {
-        "runs": [*runs, added], "derived_from": n_derived, "derived": derived_in(plan["call"]),
-    }  # fmt: skip
+    frozen = derived_in(plan["call"]["arguments"])
+    return {"runs": [*runs, added], "derived_from": n_derived, "derived": frozen}
 
 
 def _described(side: Mapping[str, Any], first: int = 0) -> dict[str, Any]:

@@ -129,6 +129,30 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
             side(train, beside["sample_weight"], scales=beside[_SCALE])
         )
 
+    def _added_side(self, X: Any, sample_weight: Any, bandwidth_scale: Any) -> Side:
+        """Return rows to fit beside those that the estimator was fitted to, as a side.
+
+        Raises
+        ------
+        InputError
+            When they have other features, or there is a condition on rows.
+        """
+        if self.where is not None:
+            raise InputError("partial_fit takes no condition (where); give the rows that meet it")
+        beside = {"sample_weight": sample_weight, _SCALE: bandwidth_scale}
+        names = [each for each in beside.values() if isinstance(each, str)]
+        self._beside = tuple(dict.fromkeys([*self._beside, *names]))
+        X = X if is_lazy(X) else opened(X, "X")
+        if not is_lazy(X):
+            for name, what in (("sample_weight", "train weights"), (_SCALE, "bandwidth scales")):
+                if isinstance(beside[name], str):
+                    beside[name] = column_named(X, "X", beside[name], what)
+            weights = beside["sample_weight"]
+            if weights is not None and not isinstance(weights, _LAZY):
+                beside["sample_weight"] = _weights(weights, X)
+        added = self._query(X, "train")
+        return self._options().prepared(side(added, beside["sample_weight"], scales=beside[_SCALE]))
+
     def _check_values(self, train: Operand, min_rows: int) -> None:
         """Let scikit-learn check the values of a table, as it checks those of an array."""
         values = train.rows.parts[0].source.read(0, train.rows.n_rows)
@@ -191,10 +215,10 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = self.nan == "drop"
         return tags
 
-    def _query(self, X: Any) -> Operand:
-        """Return rows to score, with the features that the estimator was fitted with."""
+    def _query(self, X: Any, role: str = "query") -> Operand:
+        """Return rows to score, or to fit too, with the features of those that were fitted."""
         check_is_fitted(self)
-        catalog = self._catalog("query")
+        catalog = self._catalog(role)
         X = X if is_lazy(X) else opened(X, "X")
         if not is_lazy(X):
             # Columns are taken by name, in the order of the fit: `validate_data` would refuse any

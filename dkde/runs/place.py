@@ -130,7 +130,7 @@ class RunPlace:
                 if (now := self.look()) is None or now.id != run:
                     raise self._not_present(now) from None
                 raise
-        self._put_back()
+        self.put_back()
         for name in names:
             if name != run and self._is_run(name):
                 self._give_up(name)
@@ -224,7 +224,7 @@ class RunPlace:
 
     def remove_leftovers(self) -> list[str]:
         """Remove what runs that were given up have left, and return the names."""
-        self._put_back()
+        self.put_back()
         return self._remove_leftovers()
 
     def _remove_leftovers(self) -> list[str]:
@@ -297,7 +297,7 @@ class RunPlace:
         assert self._records.folder is not None
         return self._records.folder / f"older-{run}"
 
-    def _put_back(self) -> None:
+    def put_back(self) -> None:
         """Move an older result back, whose replacement in two steps was interrupted."""
         if self._records.folder is None:
             return

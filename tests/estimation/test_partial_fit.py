@@ -1,0 +1,114 @@
+"""Estimators that are fitted to rows which come in parts: the density is that of all rows."""
+
+import pickle
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import dkde
+from dkde.errors import InputError
+
+KERNELS = ("gaussian", "epanechnikov", "exponential")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_parts_are_fitted_as_all_rows_are(seed):
+    rng = np.random.default_rng(seed)
+    n_features, scale = int(rng.integers(1, 8)), 10.0 ** rng.integers(-3, 4)
+    parts = [
+        rng.normal(size=(int(n), n_features)) * scale + 5 * scale for n in rng.integers(1, 60, 4)
+    ]
+    query = rng.normal(size=(20, n_features)) * scale + 5 * scale
+    options = {"bandwidth": 1.5 * scale, "kernel": KERNELS[seed % len(KERNELS)]}
+    weights = [rng.exponential(size=len(part)) if rng.random() < 0.5 else None for part in parts]
+    model = dkde.KernelDensity(**options)
+    for part, own in zip(parts, weights, strict=True):
+        lazy = da.from_array(part, chunks=(7, n_features)) if rng.random() < 0.3 else part
+        model.partial_fit(lazy, sample_weight=own)
+        model.score_samples(query)  # nothing that it keeps may be of the rows before
+    everything = np.concatenate([
+        np.ones(len(part)) if own is None else own for part, own in zip(parts, weights, strict=True)
+    ])  # fmt: skip
+    expected = reference.log_density(
+        query, np.concatenate(parts), [options["bandwidth"]], everything, kernel=options["kernel"]
+    )[0]
+    for each in (model, pickle.loads(pickle.dumps(model))):
+        np.testing.assert_allclose(each.score_samples(query), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_rule_stays_as_the_first_rows_have_it():
+    rng = np.random.default_rng(0)
+    first, more = rng.normal(size=(60, 2)), 3 * rng.normal(size=(90, 2))
+    model = dkde.KernelDensity(bandwidth="scott", covariance="full").partial_fit(first)
+    alone = dkde.KernelDensity(bandwidth="scott", covariance="full").fit(first)
+    with pytest.warns(UserWarning, match=r"stays as it was derived from the first 60") as said:
+        model.partial_fit(more)
+    assert len(said) == 2
+    assert model.bandwidth_ == alone.bandwidth_
+    np.testing.assert_array_equal(model.covariance_, alone.covariance_)
+    both = dkde.KernelDensity(bandwidth=alone.bandwidth_, covariance=alone.covariance_)
+    both.fit(np.concatenate([first, more]))
+    np.testing.assert_allclose(model.score_samples(first), both.score_samples(first), rtol=1e-9)
+    assert len(np.unique(model.sample(500, random_state=0), axis=0)) == 500
+
+
+def test_weights_may_be_a_column():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(50, 3)), columns=["a", "b", "w"]).abs()
+    model = dkde.KernelDensity(bandwidth=0.5)
+    model.partial_fit(table[:20], sample_weight="w")
+    model.partial_fit(table[["w", "a", "b"]][20:], sample_weight="w")
+    whole = dkde.KernelDensity(bandwidth=0.5).fit(table, sample_weight="w")
+    asked = table[["a", "b"]]
+    np.testing.assert_allclose(model.score_samples(asked), whole.score_samples(asked), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"kernel": "tophat"}, "kernel was 'gaussian'.* and is 'tophat'"),
+        ({"bandwidth": 2.0}, "bandwidth was 1.0"),
+        ({"covariance": [1.0, 2.0]}, "covariance was"),
+        ({"where": "a > 0"}, "takes no condition"),
+    ],
+)
+def test_other_parameters_are_refused(changed, words):
+    rows = np.random.default_rng(2).normal(size=(9, 2))
+    model = dkde.KernelDensity().fit(rows)
+    before = model.score_samples(rows)
+    model.set_params(**changed)
+    with pytest.raises(InputError, match=words):
+        model.partial_fit(rows)
+    model.set_params(**dkde.KernelDensity().get_params())
+    np.testing.assert_array_equal(model.score_samples(rows), before)
+
+
+def test_other_features_are_refused_and_the_fit_stays():
+    rows = np.random.default_rng(3).normal(size=(9, 2))
+    model = dkde.KernelDensity().fit(rows)
+    with pytest.raises(ValueError, match="3 features"):
+        model.partial_fit(np.ones((4, 3)))
+    assert np.isfinite(model.score_samples(rows)).all()
+    with pytest.raises(NotFittedError):
+        clone(model).score_samples(rows)
+
+
+def test_an_adaptive_density_takes_no_parts():
+    rows = np.random.default_rng(4).normal(size=(9, 2))
+    model = dkde.KernelDensity(adaptive=0.5).fit(rows)
+    with pytest.raises(InputError, match="adaptive"):
+        model.partial_fit(rows)
+
+
+def test_unusual_rows_are_those_of_all():
+    rows = np.random.default_rng(5).normal(size=(80, 2))
+    parts = dkde.KernelDensityOutlier(contamination=0.1, bandwidth=0.5)
+    parts.partial_fit(rows[:30]).partial_fit(rows[30:])
+    whole = dkde.KernelDensityOutlier(contamination=0.1, bandwidth=0.5).fit(rows)
+    assert parts.offset_ == pytest.approx(whole.offset_, rel=1e-9)
+    assert parts.training_log_density_.shape == (80,)
