@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dkde.engine.task import Task
 from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
-from dkde.errors import Argument, InputError, Remedy
+from dkde.errors import Argument, InputError
 from dkde.numerics.logsum import Densities
 from dkde.rows.place_names import same_unit
 from dkde.rows.row_source import foundation, innermost
@@ -17,8 +19,13 @@ from dkde.runs.same_call import OtherCallError
 _SIDES = ("train", "query")
 
 
-def check_continues(first: Work, whole: Work) -> None:
+def check_continues(first: Work, whole: Work, roles: Sequence[str]) -> None:
     """Refuse the work of all rows if its first rows are not those of a result.
+
+    Parameters
+    ----------
+    roles : sequence of str
+        The sides to which rows are added.
 
     Raises
     ------
@@ -30,6 +37,8 @@ def check_continues(first: Work, whole: Work) -> None:
         n_parts = len(before[side]["parts"])
         if after[side]["parts"][:n_parts] != before[side]["parts"]:
             raise OtherCallError(f"the first rows of {side} are others than those of the result")
+        if side in roles and len(after[side]["parts"]) == n_parts:
+            raise OtherCallError(f"the rows to add to {side} were not found")
         if after[side]["linear"] != before[side]["linear"]:
             raise OtherCallError(f"the covariance of the first rows of {side} comes out different")
     if not np.array_equal(first.task.bandwidths, whole.task.bandwidths):
@@ -126,5 +135,5 @@ def check_bounds(name: str, found: Densities, task: Task) -> None:
         raise InputError(
             f"{name}: the bounds on its errors are up to {spent:.3g} max(1, |log p|), above the "
             f"tolerance of {task.tol:g} that is asked; allow more (", Argument("tol"),
-            "), or make it anew of all rows ", Remedy("restart"),
+            "), or make it anew of all rows",
         )  # fmt: skip

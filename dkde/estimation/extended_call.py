@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dkde.datasets.formats.files import is_pattern
-from dkde.errors import Argument, DataSetError, InputError, MessagePart, Remedy
+from dkde.errors import Argument, DataSetError, InputError, MessagePart
 from dkde.estimation.bandwidth_matrix import RULES
 from dkde.inputs.grammar import Term, parse
 
@@ -62,6 +62,12 @@ class Added:
             _in_any_folder(query, "query", source, places),
             places,
         )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Return the sides to which rows are added."""
+        given = {"train": self.train, "query": self.query}
+        return tuple(role for role, selector in given.items() if selector is not None)
 
     def to(self, call: Mapping[str, Any], n_train: int, tol: float | None) -> dict[str, Any]:
         """Return a call with these rows after its own.
@@ -129,10 +135,7 @@ def check_extendable(name: str, call: Mapping[str, Any]) -> None:
     """
     why = next(_reasons(call), None)
     if why is not None:
-        raise InputError(
-            f"{name}: cannot be extended, as ", *why, "; make it anew of all rows ",
-            Remedy("restart"),
-        )  # fmt: skip
+        raise InputError(f"{name}: cannot be extended, as ", *why, "; make it anew of all rows")
 
 
 def _reasons(call: Mapping[str, Any]) -> Iterator[tuple[MessagePart, ...]]:

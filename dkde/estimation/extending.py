@@ -14,7 +14,7 @@ import xarray as xr
 from dkde.engine import task
 from dkde.engine.provenance import describe_side
 from dkde.engine.work import Work
-from dkde.errors import Argument, DataSetError, InputError, Remedy, warn
+from dkde.errors import Argument, DataSetError, InputError, warn
 from dkde.estimation.added_rows import FirstRows, methods_of
 from dkde.estimation.checks_of_added import check_added, check_bounds, check_continues, spent_in
 from dkde.estimation.extended_call import Added, check_extendable, derived_in
@@ -124,8 +124,7 @@ def extend(
         words = ", ".join(f"{argument} ({value})" for argument, value in frozen.items())
         raise InputError(
             f"{name}: {words} was derived from its first rows; keep it as it is with ",
-            Argument("derived", "keep"), ", or make the result anew of all rows ",
-            Remedy("restart"),
+            Argument("derived", "keep"), ", or make the result anew of all rows",
         )  # fmt: skip
     asked = given(train=added.train, query=added.query, tol=tol) | {"derived": derived}
     job = ExtendJob.of(store, state, added, tol, asked, sources, trusting=trust_sources)
@@ -177,8 +176,8 @@ def _checked_plan(name: str, state: State) -> dict[str, Any]:
     if (engine := engine_of(plan)) != task.REVISION:
         raise DataSetError(
             f"{name}: was made by engine revision {engine}, and this is {task.REVISION}; make it "
-            "anew of all rows ", Remedy("restart"),
-        )  # fmt: skip
+            "anew of all rows"
+        )
     return plan
 
 
@@ -244,7 +243,7 @@ class ExtendJob:
         call = added.to(plan["call"], n_derived, tol)
 
         def continued(job: Job) -> Job:
-            check_continues(first.works[main], job.works[main])
+            check_continues(first.works[main], job.works[main], added.roles)
             return job
 
         of_all = replace(state, content={**plan, "call": call})

@@ -192,7 +192,8 @@ class Whereabouts:
         ``b.npy`` may lie beside the store.
         """
         tails = (name[place + 1 :].strip() for place, mark in enumerate(name) if mark == "+")
-        known = [Path(tail) for tail in tails if tail in self.sources]
+        named = {self.recorded(each) for each in self.sources}
+        known = [Path(tail) for tail in tails if tail and self.recorded(tail) in named]
         return max((len(tail.parts) - tail.is_absolute() for tail in known), default=0)
 
     def _has(self, path: str) -> bool:

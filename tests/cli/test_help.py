@@ -49,6 +49,6 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
         "import", "info", "index", "show", "plan", "sweep", "cv", "score", "classify", "map",
-        "sample", "extend", "compare", "report", "export", "run", "status", "verify", "run-part", "finish",
-        "script", "repair", "unlock", "clean",
+        "sample", "extend", "compare", "report", "export", "run", "status", "verify", "run-part",
+        "finish", "script", "repair", "unlock", "clean",
     ]  # fmt: skip

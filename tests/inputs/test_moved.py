@@ -316,3 +316,15 @@ def test_data_of_a_bucket_that_lie_in_a_folder_now(tmp_path, bucket):
     assert dkde.verify(result, sources={url: folder})["exact"]
     assert dkde.status(result, sources={url: folder})["sources"] == {url: str(folder)}
     assert rows_shown(result, {bucket: tmp_path})[1] == ""
+
+
+def test_a_selector_of_two_files_is_no_name_of_the_second(tmp_path, monkeypatch):
+    # The longest part of a selector that exists is a name, and the second file lies beside the run.
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("q", "a", "b"):
+        np.save(f"{name}.npy", rng.normal(size=(9, 2)))
+    dkde.score("q.npy", f"a.npy+{tmp_path}/b.npy", 1.0, output="r.zarr")
+    found = dkde.verify("r.zarr", blocks="all")
+    assert found["exact"]
+    assert found["reason"] is None

@@ -1,0 +1,41 @@
+"""dkde extend, as it is typed."""
+
+import json
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def scored(run, tmp_path, monkeypatch):
+    """A finished score in the working directory, and rows to add."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, n_rows in {"t": 40, "q": 9, "more": 12, "asked": 5}.items():
+        np.save(f"{name}.npy", rng.normal(size=(n_rows, 2)))
+    run("score", "t.npy", "--train", "t.npy", "--query", "q.npy", "--bandwidth", "scott",
+        "--output", "R.zarr")  # fmt: skip
+    return "R.zarr"
+
+
+def test_figures_of_all_rows_are_printed(run, scored):
+    found = run("extend", scored, "--train", "more.npy", "--query", "asked.npy", "--json")
+    assert json.loads(found.stdout)["n"] == 14
+    line = "bandwidth (scott) stays as it was derived from the first 40 training rows"
+    assert line in found.stderr
+    verified = run("verify", scored)
+    assert "within the bounds on their errors, as rows were added to it" in verified.stdout
+    assert json.loads(run("status", scored, "--json").stdout)["complete"]
+
+
+def test_it_names_its_own_options(refused, scored):
+    assert refused("extend", scored) == "Error: no rows to add are named; give --train or --query"
+    said = refused("extend", scored, "--train", "more.npy", "--derived", "refuse")
+    assert "keep it as it is with --derived keep, or make the result anew of all rows" in said
+    assert "--output" in refused("extend", "s3://bucket/R.zarr", "--train", "more.npy")
+
+
+def test_another_output(run, scored):
+    run("extend", scored, "--query", "asked.npy", "--output", "S.zarr")
+    assert json.loads(run("extend", "S.zarr", "--train", "more.npy", "--json").stdout)["n"] == 14
+    assert "S.zarr" in run("status", "S.zarr", "--config").stdout
