@@ -310,12 +310,11 @@ def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
 
 
 def _open(place: Place, opener: Callable[..., Any]) -> Any:
-    options: dict[str, Any] = {"decode_cf": False}
-    if opener is xr.open_dataset:
-        # xarray reads a coordinate whole to make its index.
-        options |= {"chunks": None, "cache": False, "create_default_indexes": False}
-        if place.kind != "classic":
-            options["group"] = place.group or None
+    # xarray reads a coordinate whole to make its index.
+    options: dict[str, Any] = {"decode_cf": False, "create_default_indexes": False}
+    options |= {"chunks": None, "cache": False}
+    if opener is xr.open_dataset and place.kind != "classic":
+        options["group"] = place.group or None
     with warnings.catch_warnings():
         # xarray warns of metadata that are not consolidated; reading them costs little here.
         warnings.simplefilter("ignore")
