@@ -19,10 +19,12 @@ from dkde.rows.arrow_values import (
     column_of_type,
     first_length,
 )
+from dkde.rows.parquet_pages import CheckedPages
 from dkde.rows.partitions import KIND, partitions_of
 from dkde.rows.point_columns import Coordinate, coordinates_in
 from dkde.rows.points import points_of_field
 from dkde.rows.row_source import check_row
+from dkde.stores.limits import check_unpacked
 from dkde.stores.listed_files import Listed
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -97,7 +99,12 @@ def _footer(files: Listed, i: int) -> Footer:
     path = files.path(i)
     try:
         tail, footer = tail_of(files, i)
-        return _parsed(path, tail, footer)
+        found = _parsed(path, tail, footer)
+        # A byte for each, at least, is held of rows that are read: a footer may declare any number.
+        check_unpacked(
+            path, f"what is kept of its {found.n_rows} rows", found.n_rows, files.sizes[i]
+        )
+        return found
     except (DkdeError, MemoryError):
         raise
     except Exception as error:
@@ -310,12 +317,15 @@ def opened(files: Listed, i: int, n_columns: int) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
+    pages = CheckedPages(files.open(i), files.path(i))
     # Through a buffer, and not one row group at a time: some files have a single row group.
-    return parquet.ParquetFile(
-        pa.PythonFile(files.open(i), mode="r"),
+    file = parquet.ParquetFile(
+        pa.PythonFile(pages, mode="r"),
         buffer_size=buffer_bytes(files, n_columns),
         pre_buffer=False,
     )
+    pages.begin(file.metadata)
+    return file
 
 
 def buffer_bytes(files: Listed, n_columns: int) -> int:
