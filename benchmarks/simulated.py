@@ -145,7 +145,7 @@ def simulate(n_workers: int, n_blocks: int, seconds: float, folder: Path) -> dic
 def count_time(
     n_workers: int, n_blocks: int, seconds: float, scheduler_seconds: float, folder: Path
 ) -> dict[str, Any]:
-    """Return the figures of the same run in counted time, with and without second attempts."""
+    """Return the figures of the same run in counted time, with second attempts and without."""
     work, draw = small_blocks(folder, n_blocks), Sleeping(seconds).draw
     found: dict[str, Any] = {"workers": n_workers, "blocks": n_blocks, "target_at_least": TARGET}
     for again in (False, True):
