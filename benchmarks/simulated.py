@@ -124,7 +124,8 @@ def simulate(n_workers: int, n_blocks: int, seconds: float, folder: Path) -> dic
         wall = time.perf_counter() - begun
         after = [processor_seconds(some) for some in watched.values()]
     assert sums.blocks == n_blocks
-    difference = float(np.abs(result.log_density.values.ravel() - expected.ravel()).max())
+    # Cut into other blocks, they are the same within the tolerance only.
+    np.testing.assert_allclose(result.log_density.values, expected, rtol=1e-6, atol=1e-6)
     growth = (np.max(memory, axis=0) - memory[len(memory) // 10]).tolist()
     return {
         "workers": n_workers,
@@ -133,7 +134,6 @@ def simulate(n_workers: int, n_blocks: int, seconds: float, folder: Path) -> dic
         "accepted_seconds": sums.seconds,
         "efficiency": sums.seconds / (n_workers * wall),
         "target_at_least": TARGET,
-        "difference": difference,
         "growth_bytes": dict(zip(watched, growth, strict=True)),
         "processor_seconds_of_1000": {
             name: 1000 * (late - early) / n_blocks

@@ -20,9 +20,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "leaves", "maps",
+    "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "kills", "leaves", "maps",
     "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs",
-    "selection", "stores", "supports",
+    "selection", "simulated", "stores", "supports",
 )  # fmt: skip
 
 
@@ -271,6 +271,44 @@ def test_selection(script, capsys, tmp_path):
     assert all(part["ratio"] > 0 for part in figures.values())
     assert "20 bandwidths, 5 folds" in capsys.readouterr().out
     assert kept(file, "selection") == figures
+
+
+def test_many_workers_in_counted_time(script, capsys, tmp_path):
+    """Most of their time they work; without second attempts, stragglers would keep them waiting."""
+    file = tmp_path / "simulated.json"
+    sizes = ["--workers", "16", "--blocks", "800"]
+    figures = script("simulated")["main"](["--counted", *sizes, "--json", str(file)])
+    assert figures["efficiency"] > 0.9
+    assert figures["efficiency"] > figures["efficiency_without"] + 0.02
+    assert figures["second_attempts"] > 0
+    assert "16 workers, 800 blocks" in capsys.readouterr().out
+    assert kept(file, "simulated") == figures
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_simulated_workers(script, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the processes that it starts
+    file = tmp_path / "simulated.json"
+    sizes = ["--workers", "8", "--blocks", "100", "--seconds", "0.2"]
+    figures = script("simulated")["main"]([*sizes, "--json", str(file)])
+    assert 0 < figures["efficiency"] < 1
+    assert set(figures["growth_bytes"]) == {"client", "scheduler", "workers"}
+    assert "8 workers, 100 blocks" in capsys.readouterr().out
+    assert kept(file, "simulated") == figures
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_workers_that_are_killed(script, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the processes that it starts
+    file = tmp_path / "kills.json"
+    sizes = ["--workers", "3", "--blocks", "100", "--rows", "20000", "--every", "1"]
+    figures = script("kills")["main"]([*sizes, "--json", str(file)])
+    assert figures["kills"] > 0
+    assert figures["ratio"] > 0
+    assert "the same to the last bit" in capsys.readouterr().out
+    assert kept(file, "kills") == figures
 
 
 class TestRecord:

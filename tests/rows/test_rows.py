@@ -1,6 +1,8 @@
 """Rows are read as if they were one array, whatever they are made of."""
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import zarr
@@ -77,6 +79,26 @@ def test_npy_files_are_read_in_native_order_and_pickle_small(tmp_path):
     assert read.dtype == np.dtype("f4")
     np.testing.assert_array_equal(read, values[10:20].reshape(10, 24))
     assert len(pickle.dumps(source)) < 1000
+
+
+def test_the_header_of_an_npy_file_is_read_by_one_thread_at_a_time(tmp_path, monkeypatch):
+    """Python's parser of literals fails at times where several threads are in it."""
+    np.save(tmp_path / "a.npy", np.arange(40.0).reshape(20, 2))
+    source, load, inside, most = NpySource.open(tmp_path / "a.npy"), np.load, [], []
+
+    def counting(*arguments, **options):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        found = load(*arguments, **options)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(np, "load", counting)
+    with ThreadPoolExecutor(4) as executor:
+        read = list(executor.map(lambda start: source.read(start, start + 1), range(20)))
+    np.testing.assert_array_equal(np.concatenate(read), np.arange(40.0).reshape(20, 2))
+    assert max(most) == 1
 
 
 class Multiples(RowSource):
