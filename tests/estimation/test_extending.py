@@ -145,3 +145,18 @@ def test_an_extended_cross_validation_is_that_of_all_rows(seed, folds):
     )
     assert float(found.best_bandwidth) == float(together.best_bandwidth)
     assert dkde.verify("R.zarr", blocks="all")["reason"] is None
+
+
+def test_labels_that_added_rows_lack_are_left_out_with_a_warning():
+    rng = np.random.default_rng(0)
+    for name, n_rows in (("t", 30), ("q", 8)):
+        values, label = rng.normal(size=(n_rows, 2)), np.arange(n_rows) % 3
+        np.savez(f"{name}.npz", x=values, x_label=label)
+        dkde.import_dataset(f"{name}.npz", f"{name}.zarr")
+    np.save("asked.npy", rng.normal(size=(5, 2)))
+    first = dkde.score("q.zarr", "t.zarr", 1.0, output="R.zarr")
+    assert "label" in first.coords
+    with pytest.warns(UserWarning, match="the added rows have no label, source_row, which"):
+        found = dkde.extend("R.zarr", query="asked.npy")
+    assert "label" not in found.coords
+    assert found.sizes["sample"] == 13

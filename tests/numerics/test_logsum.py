@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dkde.numerics.logsum import Densities, combine, finalise, identity, split
+from dkde.numerics.logsum import Densities, combine, finalise, identity, mixed, split
 
 Array = npt.NDArray[Any]
 
@@ -133,3 +134,51 @@ def test_no_pair_and_missing_values_are_told_apart() -> None:
     nothing = identity(1, 1)
     assert np.isnan(finalise(nothing, [0.0]).values).all()
     assert not finalise(nothing, [0.0]).missing.any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_densities_under_parts_are_mixed_within_their_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_parts, n_rows = int(rng.integers(2, 5)), 40
+    weights = rng.exponential(size=(n_parts, 1)) * np.ones(n_rows)
+    weights[rng.random(weights.shape) < 0.1] = 0.0  # no pair of the part counts
+    scale = 10.0 ** rng.integers(-2, 3)
+    true = scale * rng.normal(size=(n_parts, 2, n_rows)) - scale
+    true[rng.random(true.shape) < 0.1] = -np.inf
+    bounds = 10.0 ** rng.uniform(-12, -3, true.shape)
+    bounds[np.isneginf(true)] = 0.0
+    off = np.where(np.isneginf(true), 0.0, bounds * rng.uniform(-1, 1, true.shape))
+    parts = []
+    for of_weight, values, errors in zip(weights, true + off, bounds, strict=True):
+        nothing = of_weight == 0
+        values[:, nothing] = errors[:, nothing] = np.nan
+        stacked = np.concatenate([values, errors, rng.integers(0, 9, (3, n_rows))])
+        with np.errstate(divide="ignore"):
+            parts.append((Densities.of(stacked), np.log(of_weight)))
+    found = mixed(parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wide = weights[:, None].astype(np.longdouble)
+        sums = (wide * np.exp(true.astype(np.longdouble))).sum(axis=0)
+        expected = np.log(sums / wide.sum(axis=0)).astype(float)
+    np.testing.assert_array_equal(np.isnan(found.values), np.isnan(expected))
+    np.testing.assert_array_equal(np.isneginf(found.values), np.isneginf(expected))
+    there = np.isfinite(expected)
+    off = np.abs(found.values[there] - expected[there])
+    assert (off <= found.errors[there]).all()
+    # No wider than the widest part, but for rounding.
+    widest = np.nanmax(np.where(np.isnan(bounds), 0, bounds), axis=0)
+    assert (found.errors <= widest + 1e-14 * (1 + 8 * scale))[there].all()
+    np.testing.assert_array_equal(found.effort.read, sum(each.effort.read for each, _ in parts))
+
+
+def test_a_density_below_the_range_of_floats_adds_nothing_but_its_bound() -> None:
+    one, two = (
+        Densities.of(np.array([[value], [error], [1.0], [1.0], [0.0]]))
+        for value, error in ((-np.inf, np.inf), (-3.0, 1e-9))
+    )
+    found = mixed([(one, np.zeros(1)), (two, np.zeros(1))])
+    assert found.values == pytest.approx(-3.0 - np.log(2))
+    assert 1e-9 <= found.errors[0, 0] < 1.1e-9
+    both = mixed([(one, np.zeros(1)), (one, np.zeros(1))])
+    assert np.isneginf(both.values[0, 0])
+    assert np.isinf(both.errors[0, 0])
