@@ -1,7 +1,7 @@
 """Estimates of the time of work: of all pairs, measured here, and by the method of a survey."""
 
 from dataclasses import dataclass
-from time import perf_counter
+from time import thread_time
 
 import numpy as np
 
@@ -46,10 +46,10 @@ def pair_seconds(
     with one_blas_thread():
         sums.add(rows[:1])  # compiles the loops, or loads them: not to be measured
         for _ in range(_REPEATS):
-            start = perf_counter()
+            start = thread_time()
             sums.add(rows)
             # The least: whatever else the machine does only adds to a time.
-            best = min(best, perf_counter() - start)
+            best = min(best, thread_time() - start)
     return best / _ROWS**2 * n_bandwidths / measured
 
 

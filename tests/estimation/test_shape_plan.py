@@ -148,17 +148,25 @@ def test_seconds_are_those_of_real_rows_and_of_their_run(
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.parametrize("options", [{}, {"panel_rows": 60_000, "block_rows": 10_000}])
-def test_workers_read_what_is_planned(tmp_path, caplog, options):
+@pytest.mark.parametrize(
+    ("n_threads", "options"),
+    [
+        (1, {}),
+        (1, {"panel_rows": 60_000, "block_rows": 10_000}),
+        (2, {"panel_rows": 60_000, "block_rows": 20_000}),
+    ],
+)
+def test_workers_read_what_is_planned(tmp_path, caplog, n_threads, options):
     train = stored(tmp_path / "train", "normal", 100_000, 3, 0)
     query = stored(tmp_path / "query", "normal", 40_000, 3, 1)
     with (
-        dkde.connect(workers=2),
+        dkde.connect(workers=2, threads_per_worker=n_threads),
         caplog.at_level(logging.DEBUG, "dkde.blocks"),
     ):
-        dkde.score(query, train, 0.2, tol=1e-6, **options)
+        dkde.score(query, train, 0.05, tol=1e-6, **options)
     lines = [record.dkde for record in caplog.records if record.name == "dkde.blocks"]
     (on,) = dkde.plan_shape(
-        (100_000, 3), 40_000, 0.2, tol=1e-6, n_workers=2, baseline=False, **options
-    )["workers"]
+        (100_000, 3), 40_000, 0.05, tol=1e-6, n_workers=2, threads_per_worker=n_threads,
+        baseline=False, **options,
+    )["workers"]  # fmt: skip
     assert sum(line["bytes_read"] for line in lines) == pytest.approx(on["bytes_read"], rel=0.1)
