@@ -102,7 +102,7 @@ def test_a_call_that_is_none_of_ours_is_refused_in_one_line(change, words):
 
 
 def test_each_argument_of_a_call_has_a_type():
-    given = {"query": "x", "train": "x", "bandwidth": 1.0, "by": "label"}
+    given = {"query": "x", "train": "x", "bandwidth": 1.0, "by": "label", "result": "r.zarr"}
     for function, schema in ARGUMENTS.items():
         known = {name: given[name] for name in given if name in schema.__struct_fields__}
         assert call_fault(CALL | {"function": function, "arguments": known}) is None
