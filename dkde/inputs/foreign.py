@@ -17,7 +17,7 @@ from dkde.rows.columns import chosen_by_name
 from dkde.rows.places import Place, groups_of, kind_of, resolved
 from dkde.rows.row_dims import UNNAMED
 from dkde.rows.side import Part
-from dkde.stores.door import CodecError
+from dkde.stores.harmless import CodecError
 from dkde.stores.publishing import is_there
 from dkde.stores.store import is_remote, open_store
 

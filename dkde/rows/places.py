@@ -17,7 +17,7 @@ from xarray.conventions import decode_cf_variables
 
 from dkde.errors import DataSetError, DkdeError, InputError, one_line, some, warn
 from dkde.rows.bare import groups_at, node_at, variables_at
-from dkde.stores.door import CodecError
+from dkde.stores.harmless import CodecError
 from dkde.stores.json_text import object_from_json
 from dkde.stores.linked import check_linked, linked_files
 from dkde.stores.store import Records, is_remote, open_store, stamps

@@ -1,4 +1,4 @@
-"""Buckets: stores behind a URL, read and written by obstore. Each fault is reported in a line."""
+"""Buckets: stores behind a URL, read and written by obstore."""
 
 import atexit
 import os
@@ -18,7 +18,8 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-from dkde.errors import DataSetError, DkdeError
+from dkde.errors import DataSetError
+from dkde.stores.bucket_errors import told
 from dkde.stores.door import Checks
 
 # A request is repeated until so many seconds have gone by. An attempt to connect takes 5, so that
@@ -32,39 +33,6 @@ _PATIENT = re.compile(r"(^|/)c(/\d+)*$")
 
 # Files of up to so many bytes are written in one request.
 _ONE_REQUEST = 2**27
-
-# Patterns in the text of errors, and their meanings; the first match counts. The errors' own text
-# is a page each. The order matters: a specific code comes before a general one.
-_MEANINGS = (
-    (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket"),
-    (
-        r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|RequestExpired)",
-        "the credentials' token is invalid or has expired; get new credentials",
-    ),
-    (
-        r"<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint)"
-        r"|\b301 |[Mm]issing region",
-        "the bucket is in another region; name it (AWS_DEFAULT_REGION)",
-    ),
-    (
-        r"<Code>RequestTimeTooSkewed",
-        "this machine's clock is wrong; set it",
-    ),
-    (
-        r"169\.254\.|latest/api/token|metadata\.google|[Cc]redential|[Ii]dentity|NoSignRequest",
-        "no credentials were found; set them as for the cloud's own tools, for s3:// with "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    ),
-    (
-        r"\b40[13] |AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch",
-        "access was denied; check the credentials, and what they allow",
-    ),
-    (r"BadScheme", "the endpoint is http and not https; allow that with AWS_ALLOW_HTTP=true"),
-    (
-        r"error sending request|onnect|[Tt]imed ?[Oo]ut|dns error",
-        "no connection; check the network and the endpoint (AWS_ENDPOINT_URL)",
-    ),
-)
 
 # A thread of obstore's runtime releases a request's Python objects a moment after it has handed the
 # answer over. If Python is shut down by then, this aborts the process: so wait a moment at exit.
@@ -289,20 +257,8 @@ class BucketStore(ObjectStore[Any]):
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
         """Report a fault in one line, without the content of the request."""
-        with _told(f"{self.url}/{key}".rstrip("/")):
+        with told(f"{self.url}/{key}".rstrip("/")):
             yield
-
-
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Report a fault in one line, without the content of the request."""
-    try:
-        yield
-    except (DkdeError, MemoryError):
-        raise
-    except Exception as error:
-        # Without the cause: obstore's text is a page, and holds the whole request.
-        raise DataSetError(f"{where}: {_meaning(error)}") from None
 
 
 class BucketFiles:
@@ -316,18 +272,18 @@ class BucketFiles:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        with _told(self.url):
+        with told(self.url):
             self._hasty = from_url(self.url, retry_config=_RETRIES)
             self._patient = from_url(self.url, retry_config=_PATIENCE)
 
     def entries(self) -> list[tuple[str, int, str]]:
         """Return key, size, and ETag (else time) of all files below, in order of key."""
-        with _told(self.url):
+        with told(self.url):
             return sorted(map(_entry, obstore.list(self._hasty).collect()))
 
     def entry(self, key: str) -> tuple[str, int, str] | None:
         """Return the same of one file; None if it does not exist."""
-        with _told(f"{self.url}/{key}"):
+        with told(f"{self.url}/{key}"):
             try:
                 return _entry(obstore.head(self._hasty, key))
             except FileNotFoundError:
@@ -344,7 +300,7 @@ class BucketFiles:
         where = f"{self.url}/{key}"
         # A tag that is a time cannot be asked for.
         options: Any = {"range": (start, stop)} | ({} if _TIME.match(tag) else {"if_match": tag})
-        with _told(where):
+        with told(where):
             try:
                 return bytes(obstore.get(self._patient, key, options=options).bytes())
             except FileNotFoundError:
@@ -384,13 +340,3 @@ async def entries(store: ObjectStore[Any], prefix: str) -> list[tuple[str, int, 
     """
     found = await obstore.list(store.store, prefix or None).collect_async()
     return sorted(map(_entry, found))
-
-
-def _meaning(error: Exception) -> str:
-    text = str(error)
-    for pattern, meaning in _MEANINGS:
-        if re.search(pattern, text):
-            return meaning
-    # Never the text itself: it may quote the answer, and the answer may quote the request.
-    code = re.search(r"<Code>(\w{1,60})</Code>", text) or re.search(r"status code: (\d{3})\b", text)
-    return f"could not be read or written ({code[1] if code else type(error).__name__})"

@@ -25,7 +25,8 @@ from dkde.inputs.describing import describe
 from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog
 from dkde.rows.sources import ZarrSource
-from dkde.stores.buckets import BucketStore, _meaning
+from dkde.stores.bucket_errors import meaning_of
+from dkde.stores.buckets import BucketStore
 from dkde.stores.door import location
 from dkde.stores.store import Records, open_store
 from dkde.stores.targets import check_place
@@ -545,7 +546,7 @@ def test_what_was_answered_is_not_repeated(answer, meaning):
     error = RuntimeError(f"Error performing GET - Server returned non-2xx status code: {answer}")
     if answer == "TOP":
         error = RuntimeError(answer)
-    said = _meaning(error)
+    said = meaning_of(error)
     assert meaning in said
     assert "TOP" not in said
 

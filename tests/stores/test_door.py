@@ -18,7 +18,8 @@ from zarr.core.buffer import default_buffer_prototype
 
 import dkde
 from dkde.rows.places import Place
-from dkde.stores.door import Checks, CodecError, check_metadata
+from dkde.stores.door import Checks
+from dkde.stores.harmless import CodecError, check_metadata
 from dkde.stores.store import open_store
 
 PICKLE = {"id": "pickle", "protocol": 5}
