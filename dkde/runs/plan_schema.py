@@ -139,6 +139,8 @@ ARGUMENTS: dict[str, type[_Arguments | _Extend]] = {
 }  # fmt: skip
 # Those whose calls are runs; samples are no run.
 _RUNS = tuple(name for name in ARGUMENTS if name != "sample")
+# Those to whose results rows may be added.
+_EXTENDED = ("score", "sweep", "cross_validate")
 # A selector of many terms takes time to read that grows with their square.
 _MOST_MARKS = 1000
 
@@ -330,6 +332,8 @@ def call_fault(call: Any, known: Collection[str] = tuple(ARGUMENTS)) -> str | No
         return fault
     if call["function"] not in known:
         return f"of the function {call['function']!r}"
+    if call.get("derived_from") is not None and call["function"] not in _EXTENDED:
+        return f"of {call['function']}, to which no rows are added"
     marks = sum(map(str(call["arguments"]).count, ("+", "::")))
     if marks > _MOST_MARKS:
         return f"its selectors have {marks} terms; there may be {_MOST_MARKS}"

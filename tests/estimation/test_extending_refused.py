@@ -12,6 +12,7 @@ import xarray as xr
 import dkde
 from dkde.engine import task
 from dkde.errors import DataSetError, DkdeError
+from dkde.runs.plan_schema import call_fault
 
 
 @pytest.fixture(autouse=True)
@@ -268,3 +269,11 @@ def test_other_options_of_scores(rows, options):
         assert (name in found) == (name in whole)
         assert name not in whole or int(found[name]) == int(whole[name])
     assert dkde.verify("R.zarr", blocks="all")["reason"] is None
+
+
+def test_a_record_of_added_rows_is_of_what_can_be_extended():
+    call = {"function": "density_map", "arguments": {"train": "t.npy", "bandwidth": 1.0},
+            "folder": "/", "source": None}  # fmt: skip
+    assert call_fault(call) is None
+    assert "no rows are added" in call_fault({**call, "derived_from": 5})
+    assert call_fault({**call, "derived_from": 0}) is not None
