@@ -422,13 +422,14 @@ def run_benchmark(monkeypatch):
 def test_runs(capsys, monkeypatch, tmp_path):
     main = run_benchmark(monkeypatch)["main"]
     file = tmp_path / "runs.json"
-    sizes = ["--rows", "200", "--blocks", "1500", "--repeats", "1"]
+    sizes = ["--rows", "200", "--blocks", "1500", "--repeats", "1", "--points", "2000"]
     figures = main([*sizes, "--json", str(file)])
-    assert set(figures) == {"bookkeeping", "workers", "hand_out"}
+    assert set(figures) == {"bookkeeping", "publication", "workers", "hand_out"}
     names = {"blocks", "rate", "threads", "client", "scheduler"}
     names |= {"kept_in_folder", "kept_in_bucket"}
     assert set(figures["hand_out"]) == names | {"client_seconds", "scheduler_seconds"}
     assert figures["bookkeeping"]["ratio"] > 0
+    assert 0 < figures["publication"]["share"] < 1
     assert figures["workers"]["ratio"] > 0
     assert figures["hand_out"]["rate"] > 0
     assert "sweep, 200 x 200 x 784" in capsys.readouterr().out

@@ -18,7 +18,7 @@ Abramson (1982), On bandwidth variation in kernel estimates: a square root law, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, log
 from typing import Any
 
@@ -32,6 +32,7 @@ from dkde.numerics.logsum import Densities, Effort
 from dkde.numerics.tolerance import DEFAULT_TOL, LEAST_TOL
 from dkde.rows.sources import ArraySource
 from dkde.runs.job import Compute
+from dkde.stores.scratch import concatenated, piecewise
 from dkde.typing import FloatArray
 
 PILOT = "pilot"
@@ -144,7 +145,8 @@ class RowBandwidths:
         for k, each in enumerate(self.works(work)):
             stage = name if k == 0 else f"{name}-{k + 1}"
             one = compute(stage, each.cut_like(work))
-            found.append(one._replace(errors=self.bounded(k, each, *one[:2])))
+            errors = piecewise(partial(self.bounded, k, each), *one[:2])
+            found.append(one._replace(errors=errors))
         return _joined(found)
 
     def bounded(self, number: int, work: Work, values: Any, errors: Any) -> Any:
@@ -195,7 +197,13 @@ def _scaled(fitted: Fitted, work: Work, scales: FloatArray) -> Work:
 
 def _joined(found: Sequence[Densities]) -> Densities:
     """Return log-densities of the same rows, bandwidth after bandwidth; efforts are added up."""
-    values, errors = (np.concatenate([each[k] for each in found]) for k in range(2))
+    values = concatenated([each.values for each in found])
+    errors = concatenated([each.errors for each in found])
     efforts = [each.effort for each in found]
-    pairs, read = (np.sum([each[k] for each in efforts], axis=0) for k in range(2))
+    pairs, read = (piecewise(_sum, *(each[k] for each in efforts)) for k in range(2))
     return Densities(values, errors, Effort(pairs, read, efforts[0].missing))
+
+
+def _sum(*counts: FloatArray) -> FloatArray:
+    found: FloatArray = np.sum(counts, axis=0)
+    return found

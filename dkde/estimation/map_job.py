@@ -23,6 +23,7 @@ from dkde.estimation.labelling import (
     attributes,
     coordinates_along,
     in_own_dims,
+    whole_numbers,
 )
 from dkde.estimation.map_layout import MapLayout
 from dkde.estimation.map_levels import Levels
@@ -84,8 +85,8 @@ class MapJob:
         variables = {
             MAIN: (dims, found.values, notes),
             f"{MAIN}_error": (dims, found.errors, LOG_DENSITY_ERROR),
-            "pairs_evaluated": ("sample", effort.pairs.astype(np.int64), PAIRS_EVALUATED),
-            "rows_read": ("sample", effort.read.astype(np.int64), ROWS_READ),
+            "pairs_evaluated": ("sample", whole_numbers(effort.pairs), PAIRS_EVALUATED),
+            "rows_read": ("sample", whole_numbers(effort.read), ROWS_READ),
         }
         variables = in_own_dims(variables, "sample", self.query)
         variables |= self.fitted.options.missing_variables(found)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dkde.numerics.logsum import Densities, Effort
 from dkde.numerics.piecewise import pieces
 from dkde.rows.side import Side
 from dkde.runs.store import ROW_WEIGHT
-from dkde.stores.scratch import concatenated, piecewise, room_beside
+from dkde.stores.scratch import concatenated, piecewise, room_beside, room_for_rows
 from dkde.typing import FloatArray
 
 _NOTHING_COUNTS = (
@@ -47,10 +48,12 @@ class RowWeights:
         """
         if side.weights is None:
             return cls(side)
-        weights = weights_as_read(side, 0, side.rows.n_rows)
-        # Where rows may be left out, only the scores say which: their weights are checked later.
-        if not side.rows.drops_missing:
-            weights = checked_weights(side, weights)
+        weights = room_for_rows(side.rows.n_rows, np.float64)
+        for start, stop in pairwise(side.weights.cuts(0, side.rows.n_rows)):
+            read = weights_as_read(side, start, stop)
+            # Where rows may be left out, only the scores say which: then they are checked later.
+            drops = side.rows.drops_missing
+            weights[start:stop] = read if drops else checked_weights(side, read, start)
         return cls(side, weights)
 
     def applied(self, found: Densities) -> "Weighted":

@@ -16,7 +16,7 @@ from dkde.estimation.row_weights import RowWeights, Weighted
 from dkde.numerics.piecewise import pieces
 from dkde.progress import shown
 from dkde.rows.sources import ArraySource
-from dkde.stores.scratch import piecewise
+from dkde.stores.scratch import concatenated, piecewise
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
@@ -96,16 +96,17 @@ def thresholds(found: Weighted, contamination: float) -> FloatArray:
         When only one row counts, or more than this share of the rows has no density at all.
     """
     values, weights = found.values, found.positive
-    if np.isnan(values).any():
+    if any(np.isnan(values[:, rows]).any() for rows in pieces(values)):
         raise InputError(
             "only one training row counts, and there is no other to score it under; a threshold "
             "of unusual rows needs two"
         )
-    weights = np.ones(values.shape[1]) if weights is None else weights / weights.max()
+    weights = None if weights is None else weights / weights.max()
     limits = np.array([_quantile(row, weights, contamination) for row in values])
     if np.isneginf(limits).any():
         row = values[int(np.isneginf(limits).argmax())]
-        share = float(weights[np.isneginf(row)].sum() / weights.sum())
+        without = np.isneginf(row)
+        share = float(without.mean() if weights is None else weights[without].sum() / weights.sum())
         raise InputError(
             f"{share:.2%} of the training rows have a density of 0 under the others, more than the "
             f"share of {contamination:.2%} that is to be unusual; take a larger ",
@@ -115,14 +116,19 @@ def thresholds(found: Weighted, contamination: float) -> FloatArray:
     return limits
 
 
-def _quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+def _quantile(values: FloatArray, weights: FloatArray | None, share: float) -> float:
     """Return the least value up to which the weights have more than a share of the total.
 
     Examples
     --------
-    >>> _quantile(np.array([3.0, 1.0, 2.0, 4.0]), np.ones(4), 0.25)
+    >>> _quantile(np.array([3.0, 1.0, 2.0, 4.0]), None, 0.25)
     2.0
     """
+    if weights is None:
+        in_order = concatenated([values])
+        place = int((share + _ROUNDING) * len(values))
+        in_order.partition(place)
+        return float(in_order[place])
     order = np.argsort(values, kind="stable")
     sums = np.cumsum(weights[order])
     beyond = sums > (share + _ROUNDING) * sums[-1]

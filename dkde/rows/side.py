@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain, mark_missing, missing_rows
 from dkde.rows.row_source import Derived, RowSource, Step, innermost
+from dkde.stores.scratch import room_for_rows
 from dkde.typing import Array, FloatArray
 
 
@@ -341,12 +342,25 @@ class Rows:
     def coordinates(self) -> dict[str, Array]:
         """Read and return the coordinates (n_rows,) that all parts have, by name."""
         names = set.intersection(*(set(part.coordinates) for part in self.parts))
-        return {
-            name: np.concatenate(
+        return {name: self._coordinate(name) for name in sorted(names)}
+
+    def _coordinate(self, name: str) -> Array:
+        firsts = (
+            part.coordinates[name].read(part.start, min(part.start + 1, part.stop))
+            for part in self.parts
+        )
+        dtype = np.result_type(*firsts)
+        if dtype.kind not in "fiubmM":  # text, whose length shows as it is read
+            return np.concatenate(
                 [part.coordinates[name].read(part.start, part.stop) for part in self.parts]
             )
-            for name in sorted(names)
-        }
+        found, at = room_for_rows(self.n_rows, dtype), 0
+        for part in self.parts:
+            source = part.coordinates[name]
+            for start, stop in pairwise(source.cuts(part.start, part.stop)):
+                found[at : at + stop - start] = source.read(start, stop)
+                at += stop - start
+        return found
 
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Return the meanings of coordinates' values, where all parts agree on them."""

@@ -11,6 +11,7 @@ import xarray as xr
 
 from dkde.rows.filter_values import value_words
 from dkde.runs.origin import provenance_of
+from dkde.stores.scratch import concatenated
 from dkde.typing import FloatArray
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ def combined(
         if name in _OF_ALL:
             variables[name] = variable.variable
             continue
-        stacked = np.stack([each[name].values for each in results])
+        stacked = concatenated([each[name].values[np.newaxis] for each in results])
         variables[name] = ((dim, *variable.dims), stacked, variable.attrs)
     coords = {name: each.variable for name, each in first.coords.items()}
     if (bandwidths != bandwidths[0]).any():

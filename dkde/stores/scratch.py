@@ -22,6 +22,8 @@ from dkde.typing import Array
 
 # Arrays of up to so many bytes are held in memory, and larger ones on the disk.
 _IN_MEMORY = 2**28
+# What log-densities, their bounds and their effort take for a row at one bandwidth.
+_BYTES_OF_ROW = 40
 # Arrays of up to so many bytes are, whatever they lie beside.
 _SMALL = 2**20
 
@@ -61,6 +63,17 @@ def room(
     if max(prod(shape) * np.dtype(dtype).itemsize, total) <= _IN_MEMORY:
         return np.empty(shape, dtype)
     return _on_disk(shape, dtype, folder)
+
+
+def room_for_rows(n_rows: int, dtype: npt.DTypeLike) -> Array:
+    """Return an array (n_rows,) to be filled, on the disk where log-densities of the rows are.
+
+    Raises
+    ------
+    DataSetError
+        When the disk has no room for it.
+    """
+    return room((n_rows,), dtype, total=n_rows * _BYTES_OF_ROW)
 
 
 def room_beside(array: Array, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> Array:
@@ -113,7 +126,8 @@ def piecewise(
 def concatenated(arrays: Sequence[Array]) -> Array:
     """Return arrays (..., n) one after the other along the first axis, beside the first one."""
     n = sum(len(each) for each in arrays)
-    found, start = room_beside(arrays[0], (n, *arrays[0].shape[1:]), arrays[0].dtype), 0
+    found = room_beside(arrays[0], (n, *arrays[0].shape[1:]), np.result_type(*arrays))
+    start = 0
     for each in arrays:
         found[start : start + len(each)] = each
         start += len(each)
