@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from dkde_cli.plan_shape import MODELS
 
 import dkde
+from dkde.rows import model_rows
 
 SHAPE = ("plan", "--shape", "1e9x3", "--queries", "1000000")
 
@@ -12,6 +14,10 @@ SHAPE = ("plan", "--shape", "1e9x3", "--queries", "1000000")
 @pytest.fixture(autouse=True)
 def at_rest(monkeypatch):
     monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
+
+
+def test_models_are_those_that_there_are():
+    assert set(MODELS) == set(model_rows.MODELS)
 
 
 def test_json(run):
