@@ -200,7 +200,7 @@ def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
         seen: list[list[int]] = []
         count = itertools.count(1)
 
-        def receive(block: Any, part: Any) -> None:
+        def receive(block: Any, part: Any, is_whole: bool) -> None:
             number = next(count)
             if number >= _WARM and number % _LOOK == 0:
                 seen.append([process.memory_info().rss for process in watched.values()])
@@ -216,7 +216,7 @@ def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
     growth = (np.max(seen, axis=0) - seen[0]).tolist()
     took = (1000 * (np.array(after) - before) / n_blocks).tolist()
     with thread_pool(2) as pool:
-        in_threads = blocks_a_second(work, pool, lambda block, part: None)
+        in_threads = blocks_a_second(work, pool, lambda block, part, is_whole: None)
     found = {"rate": rate, "threads": in_threads, **dict(zip(watched, growth, strict=True))}
     print(f"blocks           {n_blocks:8}    {rate:.0f} a second; two threads {in_threads:.0f}")
     for name, each in kept.items():

@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = (
     "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "kills", "leaves", "maps",
     "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs",
-    "selection", "simulated", "stores", "supports",
+    "scale", "selection", "simulated", "stores", "supports",
 )  # fmt: skip
 
 
@@ -103,6 +103,16 @@ def test_plans(script, capsys, tmp_path, monkeypatch):
     defined["main"](["--works", "none of these", "--json", str(file)])
     assert capsys.readouterr().out.startswith("| work |")
     assert kept(file, "plans") == []
+
+
+@pytest.mark.slow
+def test_scale(script, capsys, tmp_path):
+    file = tmp_path / "scale.json"
+    sizes = ["--rows", "20000", "40000", "--check", "4", "--kills", "1"]
+    figures = script("scale")["main"]([*sizes, "--folder", str(tmp_path), "--json", str(file)])
+    assert capsys.readouterr().out.count("\n| ") == 3  # heads, two rows
+    assert kept(file, "scale") == figures
+    assert all(row["error"] <= 1e-6 and row["read"] >= 1 for row in figures)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from dkde_cli.left_out import missing, missing_in_words
 from dkde_cli.lines import echo
 from dkde_cli.logs import say
 from dkde_cli.map_figures import is_map, print_map
-from dkde_cli.tables import duration, print_json, print_table
+from dkde_cli.tables import duration, print_json, print_table, size
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
@@ -112,6 +112,20 @@ def _effort_of(result: Any, name: str) -> tuple[int, int]:
             done += int(found.sum())
             possible += found.size * inputs[role]["train"]["rows"]
     return done, possible
+
+
+def reading(result: Any) -> str:
+    """Return how many bytes were read of each side, and how often that is; empty from memory.
+
+    The times are those of one piece of work: a sweep has its validation and its test rows.
+    """
+    noted = json.loads(result.attrs.get("bytes_read", "{}"))
+    words = []
+    for role in ("query", "train") if noted else ():
+        read, once = (sum(each[role][i] for each in noted.values()) for i in range(2))
+        if once:
+            words.append(f"{role} rows {size(read)}, {read / once:.2f} times their {size(once)}")
+    return "Read: " + "; ".join(words) if words else ""
 
 
 def _percent(share: float) -> str:
@@ -224,7 +238,8 @@ def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> Non
     was_complete : bool
         Whether it found the result complete.
     """
-    for line in filter(None, (missing_in_words(result), unusual(result), effort(result))):
+    lines = missing_in_words(result), unusual(result), effort(result), reading(result)
+    for line in filter(None, lines):
         say(line)
     in_all = float(result.attrs["seconds"])
     if was_complete:

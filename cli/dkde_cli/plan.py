@@ -143,6 +143,22 @@ def workers_of(where: Where) -> dict[str, Any]:
     }
 
 
+def reads_in_words(cost: Mapping[str, Any]) -> dict[str, str]:
+    """Return how much is read of each side, how often that is, and why."""
+    if (reads := cost["reads"]) is None:  # lazy sides, of which no sample was read
+        return {"read": f"{size(cost['bytes_read'])}, re-reads counted, for all pairs"}
+    total = sum(each["bytes"] for each in reads.values())
+    shown = {role: _times_in_words(each) for role, each in reads.items()}
+    return {"read": f"{size(total)}, of these", **{f"  {role}": s for role, s in shown.items()}}
+
+
+def _times_in_words(read: Mapping[str, Any]) -> str:
+    if not read["times"]:
+        return str(read["why"])
+    times = "once" if round(read["times"], 2) == 1 else f"{read['times']:.3g} times"
+    return f"{size(read['bytes'])}, {times} {read['why']}".rstrip()
+
+
 def in_words(cost: Mapping[str, Any]) -> dict[str, str]:
     """Return a cost as names and their texts."""
     several = cost["bandwidths"] != 1
@@ -155,7 +171,7 @@ def in_words(cost: Mapping[str, Any]) -> dict[str, str]:
             "training rows"
         ),
         "rows of a block": f"up to {cost['block_rows']} x {cost['panel_rows']}",
-        "read": f"{size(cost['bytes_read'])}, re-reads counted",
+        **reads_in_words(cost),
         "memory of a worker": f"{size(cost['peak_bytes_per_worker'])}, of these",
         "  at rest": size(cost["baseline_bytes"]),
         "  a thread's block": size(cost["block_bytes"]),

@@ -57,7 +57,7 @@ class BlockLog:
             "rows": list(rows),
             "seconds": round(sum(spent.values()), 6),
             "spent": {stage: round(s, 6) for stage, s in (spent | {"keep": kept}).items()},
-            "bytes_read": sum(share.bytes_read for share in shares),
+            "bytes_read": sum(sum(share.read) for share in shares),
             "worker": shares[-1].worker,
         }
         LOG.debug(

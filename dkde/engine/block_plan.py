@@ -32,6 +32,8 @@ FEW_QUERY_ROWS, FEW_TRAIN_ROWS = 256, 8192
 # Work on rows in leaves grows with the rows and not with their pairs: the more query rows there
 # are in a block, the smaller their leaves' boxes.
 LEAVES_QUERY_ROWS = 2**16
+# Chunks of more rows are decoded by several blocks.
+MOST_CHUNK_ROWS = 2**19
 # The blocks of a grid, unless they get shorter than so many rows: products along its axes have
 # less to share then.
 _GRID_BLOCKS, _GRID_ROWS = 16, 2**13
@@ -290,7 +292,7 @@ def make_plan(
     by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
     if in_leaves:
         if query_rows is None:
-            query_rows = _even(query.rows, min(by_bytes, LEAVES_QUERY_ROWS))
+            query_rows = leaves_query_rows(query, by_bytes)
         if panel_rows is None:
             panel_rows = leaves_panel(train, n_features)
         if cut[0] is None and line_rows is not None:
@@ -323,6 +325,32 @@ def make_plan(
         min(query_rows, query.rows), min(panel_rows, train.rows), in_leaves, has_cells, n_shares,
         node_moments,
     )  # fmt: skip
+
+
+def leaves_query_rows(query: SideSize, most: int) -> int:
+    """Return the query rows of a block whose rows are in leaves: whole chunks, where these fit.
+
+    Else each block would decode a chunk anew for its part of it.
+
+    Parameters
+    ----------
+    query : SideSize
+    most : int
+        That a block may have.
+
+    Examples
+    --------
+    >>> rows = SideSize(rows=10**6, itemsize=8, read_rows=2**19, decoded_itemsize=8)
+    >>> leaves_query_rows(rows, 2**22)
+    62500
+    >>> leaves_query_rows(replace(rows, chunk_rows=2**18), 2**22)
+    262144
+    """
+    chunk, largest = query.chunk_rows, min(most, LEAVES_QUERY_ROWS)
+    if not 1 < chunk <= min(most, MOST_CHUNK_ROWS):
+        return _even(query.rows, largest)
+    even = _even(query.rows, max(chunk, largest // chunk * chunk))
+    return ceil(even / chunk) * chunk
 
 
 def _grid_rows(total: int, line_rows: int, by_bytes: int, stays: bool) -> int:

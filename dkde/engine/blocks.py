@@ -14,12 +14,13 @@ from dkde.engine.leaf_blocks import LeafBlock
 from dkde.engine.reading import check_finite, read_groups
 from dkde.engine.reads import Reads
 from dkde.engine.rounded_rows import allow_for_rounded_rows
-from dkde.engine.stopwatch import READ, note_read, spent, timed
+from dkde.engine.stopwatch import READ, spent, timed
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
 from dkde.numerics.tiles import PairSums
 from dkde.rows.side import Side
+from dkde.rows.tally import BytesRead, counting, query_rows_read
 from dkde.typing import FloatArray
 
 Range = tuple[int, int]
@@ -37,8 +38,8 @@ class ShareOfBlock(NamedTuple):
         As in :mod:`dkde.numerics.logsum`.
     spent : mapping of str to float
         The seconds that it took, by stage: see :mod:`dkde.engine.stopwatch`.
-    bytes_read : int
-        Of what it read itself, as stored, before compression.
+    read : BytesRead
+        The bytes that were read for it.
     worker : str or None
         The address of the Dask worker that computed it; None in the caller's own process.
     """
@@ -46,7 +47,7 @@ class ShareOfBlock(NamedTuple):
     columns: Numbers
     partial: FloatArray
     spent: Mapping[str, float]
-    bytes_read: int
+    read: BytesRead
     worker: str | None
 
 
@@ -105,7 +106,7 @@ def score_share(
         When a value in either range is infinite, or NaN and to be refused, or a weight is no
         weight.
     """
-    with one_blas_thread(), timed() as watch:
+    with one_blas_thread(), timed() as watch, counting() as tally:
         if not survey.in_leaves:
             whole = _by_products(query, train, task, survey, rows, panel)
             part = np.arange(rows[1] - rows[0]), whole
@@ -114,7 +115,7 @@ def score_share(
             block = kind(query, train, task, survey, rows, panel)
             with giving_memory_back():
                 part = block.share(*share)
-    return ShareOfBlock(*part, watch.spent, watch.bytes_read, _worker_here())
+    return ShareOfBlock(*part, watch.spent, tally.found, _worker_here())
 
 
 def _worker_here() -> str | None:
@@ -138,9 +139,8 @@ def _by_products(
     frame = task.frame(survey.reference, train.rows.n_features, mapped=mapped)
     # A linear map would round large values: the reference row is subtracted before it.
     origin = survey.reference if mapped else None
-    with spent(READ):
+    with spent(READ), query_rows_read():
         values = query.rows.read(*rows, decode=not task.integer, origin=origin)
-    note_read(query.rows, *rows)
     result = np.full((logsum.n_partial_rows(len(task.bandwidths)), len(values)), np.nan)
     missing = query.rows.missing(values)
     there = np.ones(len(values), np.bool_) if missing is None else ~missing

@@ -101,16 +101,19 @@ def on_workers(
                        ceil(n_there / plan.n_blocks))  # fmt: skip
     # What is made of training rows that fit in one panel stays, at each worker.
     n_made = n_there if plan.n_readings < plan.n_query_blocks else n_shares
+    n_readings, n_panels = plan.n_readings, plan.n_panels
     preparing, n_passes = 0.0, 1
     if found.answers is not None:
         preparing, n_passes = found.answers.preparing, found.answers.n_passes
+        if found.answers.once:  # each worker makes some, and gets the sum of all
+            n_readings = n_panels = n_made = 1
     computing = (found.seconds + preparing * (n_made - 1)) / n_busy
     d = plan.n_features
     bytes_read = (
-        plan.query.rows * plan.query.stored_row_bytes(d) * plan.n_panels * n_shares
-        + plan.train.rows * plan.train.stored_row_bytes(d) * plan.n_readings * n_passes * n_made
+        plan.query.rows * plan.query.stored_row_bytes(d) * n_panels * n_shares
+        + plan.train.rows * plan.train.stored_row_bytes(d) * n_readings * n_passes * n_made
     )
-    result_bytes = _FLOAT64 * n_partial_rows(plan.n_bandwidths) * plan.query.rows * plan.n_panels
+    result_bytes = _FLOAT64 * n_partial_rows(plan.n_bandwidths) * plan.query.rows * n_panels
     n_calls = plan.n_blocks * (plan.n_shares if n_threads > 1 else n_shares)
     return OnWorkers(
         computing,

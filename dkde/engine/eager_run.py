@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from itertools import product
-from math import gcd
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
 from dkde.engine.block_log import BlockLog
-from dkde.engine.block_plan import Plan
-from dkde.engine.blocks import ShareOfBlock, join_shares, score_share
+from dkde.engine.blocks import score_share
+from dkde.engine.handing_out import Joined, every_block, n_shares_of, share_of
 from dkde.engine.pool import Pool, worker_of
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
+from dkde.engine.whole_moments import Beside, with_whole
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message
 from dkde.numerics.logsum import Densities, n_density_rows
+from dkde.rows.tally import BytesRead
 from dkde.typing import FloatArray
 
 Block = tuple[int, int]
 
 # A function that is called with the number of finished pairs and the number of all pairs.
 Progress = Callable[[int, int], None]
+# A function that is called with bytes that were read.
+CountRead = Callable[[BytesRead], None]
 
 
-class Keep(Protocol):
+class Keep(Beside, Protocol):
     """A place that keeps finished blocks."""
 
     def done(self) -> set[Block]:
@@ -73,6 +75,7 @@ def run(
     keep: Keep | None = None,
     chosen: Callable[[str], None] | None = None,
     name: str = "",
+    count_read: CountRead | None = None,
 ) -> Densities:
     """Compute every block, and merge them.
 
@@ -91,6 +94,8 @@ def run(
         Called with the name of the method by which blocks are computed.
     name : str
         The name of the piece of work, for the log.
+    count_read : callable, optional
+        Called with the bytes that were read for each share of a block.
 
     Returns
     -------
@@ -114,20 +119,24 @@ def run(
     # stands for one that is kept.
     panels: dict[int, dict[int, FloatArray | None]] = {}
 
+    def finish(q: int, parts: Iterable[FloatArray]) -> None:
+        values = work.densities(parts, q).stacked()
+        result[:, slice(*plan.query_block(q))] = values
+        if keep is not None:
+            keep.write_rows(q, values)
+
     def merge(q: int, p: int, part: FloatArray | None) -> None:
         panels.setdefault(q, {})[p] = part
         if len(panels[q]) == plan.n_panels:
             # In the order of the plan, not in that of finishing: the last bits depend on it. Only
             # the panel numbers are compared, as no two are equal.
             parts = sorted(panels.pop(q).items())
-            in_order = (_kept(keep, q, p) if part is None else part for p, part in parts)
-            values = work.densities(in_order, q).stacked()
-            result[:, slice(*plan.query_block(q))] = values
-            if keep is not None:
-                keep.write_rows(q, values)
+            finish(q, (_kept(keep, q, p) if part is None else part for p, part in parts))
 
-    def receive(block: Block, part: FloatArray) -> None:
-        if keep is not None and plan.n_panels > 1:
+    def receive(block: Block, part: FloatArray, is_whole: bool) -> None:
+        if is_whole:
+            finish(block[0], [part])
+        elif keep is not None and plan.n_panels > 1:
             keep.write(*block, part)
             # Its partial result is read again when the query block is complete. All partial results
             # of unfinished query blocks may be too many for memory.
@@ -139,7 +148,9 @@ def run(
     for q, p in sorted(done):
         if q not in whole:
             merge(q, p, None)
-    survey = compute(work, pool, receive, progress, keep, skip=done, name=name)
+    survey = compute(
+        work, pool, receive, progress, keep, skip=done, name=name, count_read=count_read
+    )
     # Failed blocks of this session, and of earlier ones that were not tried again.
     if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
@@ -156,12 +167,13 @@ def computed(
     keep: Keep | None = None,
     chosen: Callable[[str], None] | None = None,
     name: str = "",
+    count_read: CountRead | None = None,
 ) -> Densities:
     """Compute log-densities, bounds on their errors, and the effort.
 
     Parameters
     ----------
-    work, pool, progress, keep, chosen, name
+    work, pool, progress, keep, chosen, name, count_read
         As for :func:`run`.
 
     Raises
@@ -169,7 +181,7 @@ def computed(
     InputError
         When all weights are zero, or no training row counts.
     """
-    found = run(work, pool, progress, keep, chosen, name)
+    found = run(work, pool, progress, keep, chosen, name, count_read)
     if work.query.groups is None and not found.all_scored:
         # Weights in memory were checked before the run. That lazy ones are all zero shows only now,
         # as NaN for rows without missing values. With groups NaN is no error: all training rows may
@@ -183,22 +195,24 @@ def computed(
 def compute(
     work: Work,
     pool: Pool,
-    receive: Callable[[Block, FloatArray], None],
+    receive: Callable[[Block, FloatArray, bool], None],
     progress: Progress | None = None,
     keep: Keep | None = None,
     *,
     skip: Container[Block] = frozenset(),
     only: Callable[[int], bool] | None = None,
     name: str = "",
+    count_read: CountRead | None = None,
 ) -> Survey | None:
     """Compute blocks, and hand over the partial result of each when it is finished.
 
     Parameters
     ----------
-    work, pool, progress, keep
+    work, pool, progress, keep, count_read
         As for :func:`run`; blocks that ``keep`` holds as failed are not computed.
     receive : callable
-        Called with the two numbers of a block and its partial result.
+        Called with the two numbers of a block, its partial result, and whether that is the one of
+        its query rows over all training rows, so that there are no others.
     skip : container of (query block, panel)
         Blocks that are not computed.
     only : callable, optional
@@ -214,20 +228,27 @@ def compute(
     plan = work.plan
     set_aside = set() if keep is None else set(keep.failed())
 
-    def waiting() -> Iterator[Block]:
-        for number, block in enumerate(_every_block(plan)):
+    def waiting(is_whole: bool = False) -> Iterator[Block]:
+        for number, block in every_block(plan, is_whole):
             if block not in skip and block not in set_aside and (only is None or only(number)):
                 yield block
+
+    if next(waiting(), None) is None:
+        return None
+    making = pool.named(_of("moments", name))
+    survey = with_whole(work, _survey(work, pool, name), making, keep, count_read)
+    is_whole = survey.is_of_one_panel
+
+    def pairs_of(block: Block) -> int:
+        n_query, n_panel = (b - a for a, b in (plan.query_block(block[0]), plan.panel(block[1])))
+        return n_query * (plan.train.rows if is_whole else n_panel)
 
     # A first pass over the blocks that wait, for the count and for the progress. Pairs of blocks of
     # earlier sessions count as done, and so do those of blocks that are not to be computed here.
     n_waiting, done_pairs = 0, plan.pairs
-    for block in waiting():
+    for block in waiting(is_whole):
         n_waiting += 1
-        done_pairs -= plan.block_pairs(block)
-    if not n_waiting:
-        return None
-    survey = _survey(work, pool, name)
+        done_pairs -= pairs_of(block)
     n_shares = survey.n_shares(plan.n_shares, plan.query_rows)
     # Blocks that stay set aside: shares of them that have not begun are of no use.
     given_up: set[Block] = set()
@@ -240,13 +261,13 @@ def compute(
             joined.drop((q, p))
 
     calls = (
-        ((*block, i, n), _share_of(work, survey, block, (i, n)))
-        for number, block in enumerate(waiting())
-        for n in [_n_shares(number, n_waiting, n_shares, pool.apart())]
+        ((*block, i, n), share_of(work, survey, block, (i, n)))
+        for number, block in enumerate(waiting(is_whole))
+        for n in [n_shares_of(number, n_waiting, n_shares, pool.apart())]
         for i in range(n)
         if block not in given_up
     )
-    joined, log = _Joined(plan), BlockLog(work, name)
+    joined, log = Joined(plan), BlockLog(work, name)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
         is_begun = None if keep is None else joined.has_key
@@ -256,88 +277,24 @@ def compute(
         with closing(done) as parts:
             for (q, p, _, n), part in parts:
                 trials.succeeded = True
-                done_pairs += plan.block_pairs((q, p)) // n
+                done_pairs += pairs_of((q, p)) // n
                 log.share((q, p), part)
+                if count_read is not None:
+                    count_read(part.read)
                 whole = None if (q, p) in given_up else joined.add((q, p), part, n)
                 if whole is not None:
                     start = perf_counter()
-                    receive((q, p), whole)
+                    receive((q, p), whole, is_whole)
                     if keep is not None:
-                        keep.count()
+                        for _ in range(plan.n_panels if is_whole else 1):
+                            keep.count()
                     log.done((q, p), perf_counter() - start)
-                    done_pairs += plan.block_pairs((q, p)) % n
+                    done_pairs += pairs_of((q, p)) % n
                 if progress is not None:
                     progress(done_pairs, plan.pairs)
     finally:
         SHELF.drop(survey.key)
     return survey
-
-
-def _every_block(plan: Plan) -> Iterator[Block]:
-    """Yield the blocks in the plan's order; not as a list, as there may be millions."""
-    return product(range(plan.n_query_blocks), range(plan.n_panels))
-
-
-def _n_shares(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int:
-    """Return the number of shares of a block, of so many that were planned.
-
-    Workers that share nothing would each put the panel of a block in leaves for its shares. So
-    they get whole blocks, as many each, and shares of those that are left over. No number depends
-    on it.
-
-    Parameters
-    ----------
-    number, n_blocks : int
-        Which block, in the order in which they are handed out, and of how many.
-    n_apart : int
-        The number of workers that share nothing; 0 where threads share what they make.
-
-    Examples
-    --------
-    >>> [_n_shares(number, 5, 32, 2) for number in range(5)]
-    [1, 1, 1, 1, 32]
-    >>> [_n_shares(number, 4, 32, 16) for number in range(4)]
-    [4, 4, 4, 4]
-    """
-    if not n_apart:
-        return n_planned
-    left_over = n_blocks % n_apart
-    if number < n_blocks - left_over:
-        return 1
-    if left_over == 1:  # all workers are at the same block
-        return n_planned
-    return min(n_planned, n_apart // gcd(left_over, n_apart))
-
-
-def _share_of(work: Work, survey: Survey, block: Block, share: tuple[int, int]) -> tuple[Any, ...]:
-    """Return the arguments for a share of a block: which one, and of how many."""
-    rows, panel = work.plan.query_block(block[0]), work.plan.panel(block[1])
-    return work.query, work.train, work.task, survey, rows, panel, share
-
-
-class _Joined:
-    """Blocks of which some shares are done."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._parts: dict[Block, list[ShareOfBlock]] = {}
-
-    def has_key(self, key: tuple[int, ...]) -> bool:
-        """Return whether a share of the block of a key is done, and not all of them."""
-        return key[:2] in self._parts
-
-    def drop(self, block: Block) -> None:
-        """Drop the shares of a block that will not be complete."""
-        self._parts.pop(block, None)
-
-    def add(self, block: Block, part: ShareOfBlock, n_shares: int) -> FloatArray | None:
-        """Add a share, and return the partial result of its block if that was the last one."""
-        parts = self._parts.setdefault(block, [])
-        parts.append(part)
-        if len(parts) < n_shares:
-            return None
-        start, stop = self._plan.query_block(block[0])
-        return join_shares(self._parts.pop(block), stop - start)
 
 
 def _survey(work: Work, pool: Pool, name: str) -> Survey:

@@ -7,8 +7,10 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.pool import calling_thread
 from dkde.engine.same_code import ALLOW, Likeness, kind
 from dkde.engine.task import Survey
+from dkde.engine.whole_moments import with_whole
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.stores.absent import saying
@@ -74,7 +76,7 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
 def _survey(work: Work, likeness: Likeness) -> Survey:
     """Return the survey; this is a task."""
     likeness.check()
-    return work.survey()
+    return with_whole(work, work.survey(), calling_thread())
 
 
 def _block(

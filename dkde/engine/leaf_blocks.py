@@ -14,6 +14,7 @@ from dkde.engine.leaves import QueryRows, TrainRows, check_distances, query_rows
 from dkde.engine.reads import Reads
 from dkde.engine.rounded_rows import allow_for_rounded_rows
 from dkde.engine.shelf import SHELF, shelf_of
+from dkde.engine.sparse_sums import sparse_sums
 from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
 from dkde.numerics.cell_sums import Marks
@@ -95,6 +96,8 @@ class LeafBlock:
             return self._near(query, range(n_bandwidths))
         # Cells are in float64, whatever the precision of pairs.
         frame = replace(self._frame, precision="float64")
+        if self._survey.whole is not None:
+            return self._by_whole(query, expected, frame)
         moments = self._moments(query, frame)
         if moments is None:
             return self._near(query, range(n_bandwidths))
@@ -116,6 +119,27 @@ class LeafBlock:
         if others:
             place(result, self._near(query, others), others)
         self._sum_again(result, query, moments.kept, failed)
+        return result
+
+    def _by_whole(self, query: QueryRows, expected: QueryRows | None, frame: Frame) -> FloatArray:
+        """Return the partial result by moments of all training rows.
+
+        The sums by these are in the blocks of the first panel, and only there.
+        """
+        n_bandwidths, whole = len(self._task.bandwidths), self._survey.whole
+        result = logsum.identity(n_bandwidths, len(query.values))
+        others = [k for k in range(n_bandwidths) if k not in whole.kept]
+        if self._panel[0] == 0 and whole.kept:
+            moments = SHELF.get((self._survey.key, "whole"), whole.of_panel, others=False)
+            if expected is not None:
+                moments.expect(self._rows, expected.values, frame)
+            found, failed = moments.log_sums(
+                query.values, self._task, frame, whole=True, origin=self._origin
+            )
+            place(result, _counted(found, moments), moments.kept)
+            self._sum_again(result, query, moments.kept, failed)
+        if others:  # their panels are read one by one, and the weight is that of the panel
+            place(result, self._near(query, others), others)
         return result
 
     def _sum_again(
@@ -141,8 +165,27 @@ class LeafBlock:
             rows = widest == first
             bandwidths = list(kept[first:])
             again = result[:, rows]
-            place(again, self._near(query[rows], bandwidths), bandwidths)
+            place(again, self._of_pairs(query[rows], bandwidths), bandwidths)
             result[:, rows] = again
+
+    def _of_pairs(self, query: QueryRows, bandwidths: Sequence[int]) -> FloatArray:
+        """Return the partial result of pairs, of what the moments are of."""
+        whole = self._survey.whole
+        if whole is None:
+            return self._near(query, bandwidths)
+        found, done = sparse_sums(
+            query, self._train.rows, self._task, self._survey, bandwidths, self._frame
+        )
+        if done.all():
+            return found
+        # For the others all panels are read again, with nothing kept of them but the sums.
+        rest = query[~done]
+        parts = []
+        for panel in whole.panels:
+            block = LeafBlock(self._query, self._train, self._task, self._survey, self._rows, panel)
+            parts.append(block._near(rest, bandwidths))
+        found[:, ~done] = logsum.combine(parts)
+        return found
 
     def _moments(self, query: QueryRows, frame: Frame) -> PanelMoments | Grouped | None:
         """Return the moments of the panel's rows, or of those within reach of the query rows."""

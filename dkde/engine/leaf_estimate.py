@@ -19,6 +19,7 @@ from dkde.engine.row_sample import sampled
 from dkde.engine.side_size import SideSize
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
+from dkde.engine.whole_moments import is_read_once
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.numerics.frame import Frame
@@ -74,6 +75,8 @@ class Answers:
         moments of them, as often as the plan reads them.
     n_passes : int
         How many times they are read each time: once for moments and once for leaves.
+    once : bool
+        Whether moments are made once for all query blocks.
     """
 
     skipped: float
@@ -84,6 +87,7 @@ class Answers:
     seconds: float
     preparing: float
     n_passes: int = 1
+    once: bool = False
 
     @property
     def shares(self) -> dict[str, float]:
@@ -220,7 +224,7 @@ class _Sample:
         n_checked = max(_LEAST_CHECKED, _CHECKED // len(moments.kept))
         # Neighbours, as sums are cell by cell: the fuller these are, the less a row takes.
         checked = self.query[_runs(make_query(self.query).order, n_checked)]
-        whole = self.work.plan.n_panels == 1
+        whole = self.work.plan.n_panels == 1 or is_read_once(self.work, self.survey)
         # The first time, moments are translated to the cells of these rows, which counts already.
         _, wrong = moments.log_sums(checked, task, self.frame, whole=whole)
         start = thread_time()
@@ -244,8 +248,11 @@ def answers(work: Work, survey: Survey) -> Answers:
 
 def _answers(sample: _Sample) -> Answers:
     plan, n_bandwidths = sample.work.plan, len(sample.work.task.bandwidths)
-    n_rows = plan.query.rows * plan.n_panels
-    reading = _BYTE * _bytes_read(plan.train, plan.n_readings, plan.n_features)
+    # Moments that are made once for all query blocks are those of all panels together.
+    is_once = is_read_once(sample.work, sample.survey)
+    n_readings = 1 if is_once else plan.n_readings
+    n_rows = plan.query.rows * (1 if is_once else plan.n_panels)
+    reading = _BYTE * _bytes_read(plan.train, n_readings, plan.n_features)
     preparing = 0.0
     nanoseconds = n_rows * (_FINISHED[0] + _FINISHED[1] * n_bandwidths)
     nanoseconds += _BYTE * _bytes_read(plan.query, 1, plan.n_features)
@@ -261,7 +268,7 @@ def _answers(sample: _Sample) -> Answers:
     failed: list[_Failed] = []
     if sample.survey.by_cells:
         kept, failed, row = sample.by_moments()
-        preparing += sample.survey.time * plan.n_panels * plan.n_readings
+        preparing += sample.survey.time * plan.n_panels * n_readings
         if sample.survey.grid is None:  # along the axes of a grid, sums are part of that time
             nanoseconds += row * n_rows
     left = sum(share for _, _, share in failed)
@@ -284,7 +291,8 @@ def _answers(sample: _Sample) -> Answers:
         tree = sample.tree()
         row = 1e9 * (thread_time() - start) / len(sample.train)
         row += _LEVEL * plan.n_features * log2(sample.scale)
-        preparing += row * plan.train.rows * plan.n_readings
+        if not is_once:  # else there is a tree of few rows only
+            preparing += row * plan.train.rows * n_readings
     if others:
         near, row = sample.near(leaves, others, tree)
         nanoseconds += row * n_rows
@@ -302,7 +310,8 @@ def _answers(sample: _Sample) -> Answers:
     n_passes = max(1, bool(sample.survey.by_cells) + has_leaves)
     preparing += n_passes * reading
     seconds, skipped = (nanoseconds + preparing) / 1e9, 1 - by_moments - pairs
-    return Answers(skipped, by_moments, pairs, left, near, seconds, preparing / 1e9, n_passes)
+    preparing /= 1e9
+    return Answers(skipped, by_moments, pairs, left, near, seconds, preparing, n_passes, is_once)
 
 
 def _timed_sums(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.reading import Reading, check_finite, read_groups
-from dkde.engine.stopwatch import PREPARE, READ, note_read, spent
+from dkde.engine.stopwatch import PREPARE, READ, spent
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bands import by_shift
@@ -25,6 +25,7 @@ from dkde.numerics.node_moments import NodeMoments, make_moments
 from dkde.numerics.row_scales import scaled_bands
 from dkde.numerics.tree import Numbers, QueryLeaves, Tree, TreeRows, make_query
 from dkde.rows.side import Rows, Side
+from dkde.rows.tally import query_rows_read
 from dkde.typing import Array, FloatArray
 
 T = TypeVar("T", bound=np.generic)
@@ -236,9 +237,9 @@ def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
         When a value is infinite, or NaN and to be refused.
     """
     with spent(READ):
-        values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+        with query_rows_read():
+            values = query.rows.read(*rows, decode=not task.integer, origin=origin)
         groups = read_groups(query.groups, *rows)
-    note_read(query.rows, *rows)
     columns, missing = np.arange(len(values)), query.rows.missing(values)
     absent = np.empty(0, np.int64)
     if missing is not None and missing.any():

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.scale_reading import read_scales
-from dkde.engine.stopwatch import READ, note_read, spent
+from dkde.engine.stopwatch import READ, spent
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
 from dkde.rows.row_source import RowSource, innermost
@@ -59,7 +59,6 @@ def read_present(
 ) -> Reading:
     """Read rows, with their weights and groups, without those left out for missing values."""
     values = side.rows.read(start, stop, decode=decode, origin=origin)
-    note_read(side.rows, start, stop)
     missing, weights = read_missing(side, values, start, stop)
     groups = read_groups(side.groups, start, stop)
     scales = read_scales(side, start, stop, missing)

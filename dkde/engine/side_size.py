@@ -37,6 +37,8 @@ class SideSize:
         Whether rows have weights, and groups.
     is_scaled : bool
         Whether rows have scales of their own.
+    chunk_rows : int
+        The rows of a chunk, where chunks are decoded whole; else 1.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class SideSize:
     is_weighted: bool = False
     is_grouped: bool = False
     is_scaled: bool = False
+    chunk_rows: int = 1
 
     def is_held(self, n_features: int) -> bool:
         """Return whether all values are in memory, and not only some that others follow from."""

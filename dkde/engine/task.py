@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, lgamma, log
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -27,7 +28,7 @@ from dkde.typing import FloatArray
 
 # The revision of the engine: raised when the same work gives other last bits, or is cut into other
 # blocks by default. The first one is recorded by nothing, as older versions did not know of it.
-REVISION = 4
+REVISION = 5
 # The least step of integers, in units of the data, and the least bandwidth, in units of the step.
 # Where one is smaller, or larger than the inverse, squares could overflow: integers are decoded.
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
@@ -229,6 +230,8 @@ class Survey:
         What share of the query rows moments of cells leave to pairs, where that was looked for.
     leaf_axes : LeafAxes, optional
         How rows of many features lie in leaves.
+    whole : WholeMoments, optional
+        The moments of all training rows, where these were made before the blocks.
     key : str
         Of what blocks of this survey share in a process; no number depends on it.
     train_key : str
@@ -250,6 +253,7 @@ class Survey:
     time: float = 1.0
     direct: float = 0.0
     leaf_axes: LeafAxes | None = None
+    whole: Any = None  # its module knows surveys
     key: str = field(default_factory=lambda: uuid4().hex)
     train_key: str = ""
 
@@ -259,7 +263,13 @@ class Survey:
         axes = 0 if self.axes is None else self.axes.directions.nbytes
         axes += 0 if self.leaf_axes is None else self.leaf_axes.directions.nbytes
         grid = 0 if self.grid is None else self.grid.nbytes
+        known += 0 if self.whole is None else self.whole.nbytes
         return object.__sizeof__(self) + self.reference.nbytes + axes + grid + known
+
+    @property
+    def is_of_one_panel(self) -> bool:
+        """Return whether the block of the first panel has the sums over all training rows."""
+        return self.whole is not None and len(self.whole.kept) == self.n_bandwidths
 
     def for_moments(self, task: Task) -> Task:
         """Return the task with the tolerance that moments are made for."""

@@ -21,7 +21,7 @@ from dkde.numerics import logsum
 from dkde.numerics.linear import content
 from dkde.numerics.summaries import Summaries
 from dkde.rows.grid import rows_of_a_line
-from dkde.rows.row_source import RowSource
+from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Side
 from dkde.rows.sources import ArraySource
 from dkde.stores.absent import saying
@@ -283,6 +283,7 @@ def _size(side: Side, task: Task) -> SideSize:
         is_weighted=side.weights is not None,
         is_scaled=side.scales is not None,
         is_grouped=side.groups is not None,
+        chunk_rows=max(innermost(source).chunk_rows for source in sources),
     )
 
 

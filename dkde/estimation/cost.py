@@ -7,6 +7,7 @@ from typing import Any
 
 from dkde.engine.block_plan import Plan
 from dkde.engine.estimate import Estimate, estimate, estimate_seconds
+from dkde.engine.planned_reads import planned_reads
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.estimation.fitted import Fitted
@@ -89,9 +90,11 @@ def plan(
     -------
     dict
         Ready for JSON. ``pairs``; ``flops``, floating point operations; ``bytes_read``,
-        uncompressed, re-reads counted; ``blocks``, ``query_blocks`` times ``panels``, of
-        ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
-        of a worker at rest, None unless asked for; ``block_bytes`` that one block adds;
+        uncompressed, re-reads counted, where all pairs are computed; ``blocks``, ``query_blocks``
+        times ``panels``, of ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many;
+        ``baseline_bytes`` of a worker at rest, None unless asked for; ``reads``, what blocks read
+        of ``query`` and ``train`` by their method: ``bytes``, ``times`` and ``why``, or None where
+        sides are lazy; ``block_bytes`` that one block adds;
         ``resident_bytes`` that sides in memory take, with what blocks share, such as rows in
         leaves; ``peak_bytes_per_worker``, all of these together, where there is a baseline;
         ``answer_bytes`` that the calling process takes for the answer, beside a worker's if it
@@ -210,9 +213,10 @@ def planned(
         check_limit("a worker", cut.worker_bytes(workers.threads_per_worker), at_rest, limit)
     all_pairs = estimate_seconds(cut, n_threads, options.radial.name, options.metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
-    found, survey = Estimate(all_pairs, _LATER), None
+    found, survey, reads = Estimate(all_pairs, _LATER), None, None
     if not work.is_lazy:
         survey = work.survey()
+        reads = planned_reads(work, survey)
         # Before the survey room for moments of cells is kept, wherever there may be some, and for
         # rows with and without regions.
         cut = cut.knowing_cells(bool(survey.by_cells))
@@ -223,6 +227,7 @@ def planned(
         cut = replace(cut, n_shares=survey.n_shares(cut.n_shares, cut.query_rows))
     cost = {
         **sizes,
+        "reads": reads,
         "method": found.method,
         "threads": n_threads,
         "shares": None if found.answers is None else found.answers.shares,

@@ -52,11 +52,11 @@ def recomputed(work: Work, numbers: Iterable[int], receive: Receive) -> None:
     chosen, n_panels = set(numbers), work.plan.n_panels
     panels: dict[int, dict[int, FloatArray]] = {}
 
-    def merge(block: tuple[int, int], part: FloatArray) -> None:
+    def merge(block: tuple[int, int], part: FloatArray, is_whole: bool) -> None:
         # Panels finish in any order, and are merged in the plan's, for the same last bits.
         q, p = block
         panels.setdefault(q, {})[p] = part
-        if len(panels[q]) == n_panels:
+        if is_whole or len(panels[q]) == n_panels:
             receive(q, work.densities((each for _, each in sorted(panels.pop(q).items())), q))
 
     with pool_for(work) as pool:

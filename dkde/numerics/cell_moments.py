@@ -6,9 +6,10 @@ They are made once a process for all query rows.
 Nothing is subtracted, so nothing cancels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from math import frexp, ldexp
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,53 @@ class CellMoments:
             self._settle(frexp(weight)[1])
             for each in self._of(code).values():
                 each.count(n_rows, ldexp(weight, -each.shift))
+
+    def empty(self) -> "CellMoments":
+        """Return moments of no rows, at the same bandwidths."""
+        found = CellMoments.__new__(CellMoments)
+        found._empty, found._most_bytes = self._empty, self._most_bytes
+        found.kept = sorted(range(len(self._empty)), key=lambda k: (-self._empty[k].h, k))
+        found._sets, found._shift = {}, None
+        return found
+
+    def merge(self, other: "CellMoments") -> None:
+        """Add the moments of other rows of no groups, at the same bandwidths.
+
+        Those that the others have given up are given up here, and so are the narrowest where all
+        would take too many bytes.
+        """
+        if (missing := [k for k in self.kept if k not in other.kept]) and other._shift is not None:
+            self._give_up(missing[0])
+        if other._shift is None:
+            return
+        self._settle(other._shift)
+        mine = self._of(0)
+        for k in self.kept:
+            theirs = other._sets[0][k]
+            theirs.rescale(self._shift or 0)
+            mine[k].merge(theirs)
+        while self._most_bytes is not None and self.kept and self.nbytes > self._most_bytes:
+            self._give_up(self.kept[-1])
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the moments of rows of no groups as arrays, by names."""
+        found: dict[str, npt.NDArray[np.generic]] = {"kept": np.array(self.kept, np.int64)}
+        for k, each in self._sets.get(0, {}).items():
+            found |= {f"{k}_{name}": array for name, array in each.arrays().items()}
+        return found
+
+    def filled(self, arrays: Mapping[str, npt.NDArray[Any]]) -> "CellMoments":
+        """Fill a set without rows from such arrays, and return it."""
+        self.kept = [int(k) for k in arrays["kept"]]
+        names = ("keys", "moments", "fields", "numbers")
+        sets = {
+            k: self._empty[k].filled({name: arrays[f"{k}_{name}"] for name in names})
+            for k in self.kept
+            if f"{k}_keys" in arrays
+        }
+        if sets:
+            self._sets[0], self._shift = sets, next(iter(sets.values())).shift
+        return self
 
     def keep_within(self, nbytes: float, times: float) -> None:
         """Give up the narrowest bandwidths whose moments would take more than so many bytes.

@@ -278,14 +278,36 @@ class LeafSums:
         squared : array (query rows or 1,)
             What their squared distances are at least, in the order of the rows as given.
         """
-        state = self._state(0, 0)
-        within = np.minimum(self._limits(state.near, state.sums).max(axis=0), self._within)
         bounds = squared if len(squared) == 1 else self._filled(squared[self._query.order])
-        if not (bounds > within).all():
+        if not (bounds > self._reach()).all():
             return False
+        self._leave_out(n_rows)
+        return True
+
+    def leaves_out_for(
+        self, n_rows: int, squared: npt.NDArray[np.floating]
+    ) -> npt.NDArray[np.bool_]:
+        """Leave such rows out, and return for which query rows (rows,) they cannot matter.
+
+        The sums of the others are too small. Both are in the order of the rows as given.
+        """
+        order = self._query.order
+        found = np.empty(len(order), np.bool_)
+        found[order] = squared[order] > self._reach()[: len(order)]
+        self._leave_out(n_rows)
+        return found
+
+    def _reach(self) -> FloatArray:
+        """Return the squared distances (rows,) beyond which rows of weight one cannot matter."""
+        state = self._state(0, 0)
+        within = self._limits(state.near, state.sums).max(axis=0)
+        reach: FloatArray = np.minimum(within, self._within)
+        return reach
+
+    def _leave_out(self, n_rows: int) -> None:
+        state = self._state(0, 0)
         state.eligible += n_rows
         state.counted += n_rows
-        return True
 
     def log_sums(self) -> FloatArray:
         """Return the partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.

@@ -10,6 +10,7 @@ those of the polynomials: one for each batch of rows, and one for each merge, wh
 either side had, so that it is the larger count that grows.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import cached_property
 from math import ceil, frexp, ldexp, log, prod, sqrt
@@ -185,6 +186,24 @@ class MomentSet:
         for start in range(0, len(numbers), _MERGED):
             part = slice(start, start + _MERGED)
             self._moments[numbers[part]] += other.moments[part]
+
+    def arrays(self) -> dict[str, FloatArray | Keys]:
+        """Return the cells and their moments as arrays."""
+        numbers = np.array([self.n_rows, self.total, self.shift], np.float64)
+        fields = self._fields[:, : len(self.cells)]
+        return {
+            "keys": self.cells.keys, "moments": self.moments, "fields": fields, "numbers": numbers
+        }  # fmt: skip
+
+    def filled(self, arrays: Mapping[str, FloatArray | Keys]) -> "MomentSet":
+        """Return a set of the same cells that holds what such arrays do."""
+        found = self.like()
+        found.cells.number_keys(np.array(arrays["keys"], np.int64))
+        found._moments = np.array(arrays["moments"], np.float64)
+        found._fields = np.array(arrays["fields"], np.float64)
+        n_rows, total, shift = np.asarray(arrays["numbers"]).tolist()
+        found.n_rows, found.total, found.shift = int(n_rows), total, int(shift)
+        return found
 
     def like(self) -> "MomentSet":
         """Return a set without rows."""

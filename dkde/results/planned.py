@@ -27,7 +27,7 @@ def plan_summary(cost: Mapping[str, Any]) -> Summary:
         "time, about": duration(cost["seconds"]),
         "pairs": si(cost["pairs"]),
         "memory of a worker": "unknown" if peak is None else size(peak),
-        "read": size(cost["bytes_read"]),
+        "read": size(_bytes_read(cost)),
     }
     cells = cost.get("cells", {})
     sizes = " × ".join(f"{n} along {name}" for name, n in cells.items())
@@ -45,6 +45,12 @@ def plan_summary(cost: Mapping[str, Any]) -> Summary:
     return Summary(
         "Plan", "No block is computed.", key, {}, {"Cost": Table(["", ""], rows, named=True)}
     )
+
+
+def _bytes_read(cost: Mapping[str, Any]) -> int:
+    """Return the bytes that are read by the method; those for all pairs where it is not known."""
+    reads = cost.get("reads")
+    return sum(each["bytes"] for each in reads.values()) if reads else int(cost["bytes_read"])
 
 
 def status_summary(found: Mapping[str, Any]) -> Summary:

@@ -194,6 +194,13 @@ class Filtered(RowSource):
                 found[a:b] = piece[numbers[a:b] - start]
         return found
 
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Return the uncompressed bytes that reading a range takes, first to last row."""
+        if start == stop:
+            return 0
+        first, last = (int(self.kept.number(row)) for row in (start, stop - 1))
+        return self.wrapped.bytes_read(first, last + 1)
+
     def _pieces(self, numbers: Numbers) -> Iterator[tuple[int, int]]:
         """Yield ranges of kept rows that lie in one piece of the source below."""
         if not len(numbers):

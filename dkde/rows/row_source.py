@@ -95,6 +95,10 @@ class RowSource:
         """Return the bytes of a row as stored, which decide how many chunks are read together."""
         return self.dtype.itemsize * prod(self.shape[1:])
 
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Return the uncompressed bytes that reading a range takes; 0 of rows in memory."""
+        return 0 if self.resident_bytes else (stop - start) * self.row_bytes
+
     @cached_property
     def grain(self) -> Grain:
         """Return the best cuts for reading: chunk borders, or runs of several chunks."""
@@ -246,6 +250,10 @@ class Derived(RowSource):
         return self.step.read(start, stop, self.wrapped)
 
     # A step keeps the number and the order of rows: cuts, chunks and names are those below.
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Return the uncompressed bytes that reading a range takes, of the source below."""
+        return self.wrapped.bytes_read(start, stop)
+
     @property
     def grain(self) -> Grain:
         """Return the best cuts for reading, which are those of the source below."""

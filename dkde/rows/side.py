@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain, mark_missing, missing_rows
 from dkde.rows.row_source import Derived, RowSource, Step, innermost
+from dkde.rows.tally import note
 from dkde.stores.scratch import room_for_rows
 from dkde.typing import Array, FloatArray
 
@@ -253,6 +254,15 @@ class Rows:
         return sum(part.source.resident_bytes for part in self.parts)
 
     @property
+    def stored_bytes(self) -> int:
+        """Return the uncompressed bytes that reading all rows once takes; 0 of rows in memory."""
+        return self.bytes_read(0, self.n_rows)
+
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Return the uncompressed bytes that reading a range takes; 0 of rows in memory."""
+        return sum(part.source.bytes_read(a, b) for part, a, b in self._cover(start, stop))
+
+    @property
     def is_held(self) -> bool:
         """Return whether all values are in memory, and not only some that others follow from."""
         return self.resident_bytes >= self.n_rows * self.itemsize * self.n_stored_features
@@ -282,6 +292,8 @@ class Rows:
         # a and b are row numbers in the part's source, start and stop those of this side.
         for part, a, b in self._cover(start, stop):
             stored = part.source.read(a, b)
+            if stored.ndim == 2:  # of rows, and not of their weights
+                note(part.source.bytes_read(a, b))
             if stored.ndim == 2 and part.encoding.is_identity:
                 _check_exact(part, stored, a)
             pieces.append(part.encoding.decode(stored) if decode else stored)

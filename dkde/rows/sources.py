@@ -116,6 +116,12 @@ class ZarrSource(OfArray):
         """Return the number of rows in a chunk."""
         return max(1, int(self.array.chunks[0]))
 
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Return the uncompressed bytes that reading a range takes: those of whole chunks."""
+        step = self.chunk_rows
+        first, end = start // step * step, min(-(-stop // step) * step, self.shape[0])
+        return max(0, end - first) * self.row_bytes
+
     @property
     def variable_name(self) -> str | None:
         """Return the name of the array; None if the whole store is this array."""

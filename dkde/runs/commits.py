@@ -76,6 +76,11 @@ class Commits:
         if self._bytes > MOST_BYTES:
             self.flush()
 
+    def put(self, key: str, content: bytes) -> None:
+        """Write a record of the run at once, which is on the disk when the call returns."""
+        self._check()
+        self._records.put(key, content)
+
     def find(self, stage: str, key: Key) -> FloatArray | None:
         """Return a block that waits for its commit."""
         with self._changed:

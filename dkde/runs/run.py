@@ -21,6 +21,7 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.rows.tally import BytesRead
 from dkde.runs.bucket_publication import touch_root
 from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
@@ -30,10 +31,11 @@ from dkde.runs.output_file import OutputFile, replaces
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import RunPlace
 from dkde.runs.publication import check_replaced, is_taken, publish_store
+from dkde.runs.reading import reading_noted
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
 from dkde.runs.roots import ROOT, no_result_there
 from dkde.runs.same_call import check_same_call, check_same_machine
-from dkde.runs.sessions import Ledger, being_written, total_seconds
+from dkde.runs.sessions import Ledger, being_written, total_read, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import Stage, StageShape
 from dkde.runs.store import RESULT_FORMAT, ResultStore
@@ -98,6 +100,9 @@ class Run:
         self._manner = manner
         self.finished: xr.Dataset | None = None
         self.methods: dict[str, str] = {}  # of each piece of work, by its name
+        # Bytes of both sides of each piece of work, and what this call read of them.
+        self._sides: dict[str, BytesRead] = {}
+        self._read: dict[str, BytesRead] = {}
         self._store: ResultStore | None = None
         self._stages: dict[str, Stage] = {}
         self._kept: Kept | None = None
@@ -271,12 +276,20 @@ class Run:
     ) -> Densities:
         """Compute one piece of work, keep its blocks, and return its log-densities."""
         chosen = partial(self.methods.__setitem__, name)
+        self._sides[name] = BytesRead(work.query.rows.stored_bytes, work.train.rows.stored_bytes)
+        count_read = partial(self._count_read, name)
         if self._store is None:
-            return computed(work, pool, progress, chosen=chosen, name=name)
+            return computed(work, pool, progress, None, chosen, name, count_read)
         stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
             stage.retry()
-        return computed(work, pool, progress, stage, chosen, name)
+        return computed(work, pool, progress, stage, chosen, name, count_read)
+
+    def _count_read(self, name: str, read: BytesRead) -> None:
+        if self._kept is not None:
+            self._kept.ledger.count_read(name, read)
+        else:
+            self._read[name] = self._read.get(name, BytesRead()).plus(read)
 
     def set_up(self, job: Job) -> None:
         """Create the stage whose blocks the parts share out, and compute none of them."""
@@ -299,8 +312,9 @@ class Run:
                 stage.retry(share.has)
             # Kept as partial results: another part may have the other panels of the same rows.
             compute(
-                work, pool, partial(_keep_block, stage), progress,
+                work, pool, partial(_keep_block, stage, work), progress,
                 stage, skip=stage.done(), only=share.has, name=name,
+                count_read=partial(self._count_read, name),
             )  # fmt: skip
             # Numbered through, so that many groups of one block each are not all in one part.
             share = share.after(stage.shape.n_blocks)
@@ -312,7 +326,7 @@ class Run:
         """
         store, kept = self._store, self._kept
         if store is None:
-            return result
+            return result.assign_attrs(reading_noted(self._read, self._sides))
         assert kept is not None
         kept.commits.flush()
         present = store.run.look()
@@ -326,6 +340,7 @@ class Run:
             **RESULT_FORMAT,
             complete=1,
             seconds=total_seconds(sessions),
+            **reading_noted(total_read(sessions), self._sides),
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
         if self._file is not None:
@@ -417,8 +432,13 @@ def _drop(place: RunPlace, plan: Any) -> None:
     place.remove_leftovers()
 
 
-def _keep_block(stage: Stage, block: tuple[int, int], part: FloatArray) -> None:
-    stage.write(*block, part)
+def _keep_block(
+    stage: Stage, work: Work, block: tuple[int, int], part: FloatArray, is_whole: bool
+) -> None:
+    if is_whole:
+        stage.write_rows(block[0], work.densities([part], block[0]).stacked())
+    else:
+        stage.write(*block, part)
 
 
 def shape_of(work: Work) -> StageShape:

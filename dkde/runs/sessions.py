@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any
@@ -20,6 +20,7 @@ from uuid import uuid4
 import psutil
 
 from dkde.errors import DataSetError
+from dkde.rows.tally import BytesRead, bytes_read_of
 from dkde.runs.parsing import parsed
 from dkde.runs.plan_schema import session_fault
 from dkde.stores.staging import boot_id
@@ -51,6 +52,8 @@ class Session:
         The share of the blocks that it does, if not all.
     place : str or None
         The scope of the process number: the machine's boot, and the container on it.
+    read : dict
+        The bytes that it has read of query and of training rows, by the names of works.
     uptime : float or None
         Its start in seconds since the machine's, which no change of the clock moves.
     holds : bool
@@ -68,14 +71,16 @@ class Session:
     place: str | None = None
     holds: bool = False
     uptime: float | None = None
+    read: dict[str, BytesRead] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Session":
         """Return a session from its record, which another version may have written."""
         if (fault := session_fault(record)) is not None:
             raise TypeError(fault)
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        known = {each.name for each in fields(cls)}
+        found = {name: value for name, value in record.items() if name in known}
+        return cls(**found | {"read": bytes_read_of(record.get("read"))})
 
     @property
     def seconds(self) -> float:
@@ -210,6 +215,13 @@ class Ledger:
         if self.mine is not None:
             self.mine = replace(self.mine, blocks=self.mine.blocks + 1)
 
+    def count_read(self, name: str, read: BytesRead) -> None:
+        """Count bytes that were read for the work of that name."""
+        if self.mine is not None:
+            before = self.mine.read
+            now = before.get(name, BytesRead()).plus(read)
+            self.mine = replace(self.mine, read={**before, name: now})
+
     def closing(self) -> list[Session]:
         """Return all sessions for the record, with this one as done, although it goes on."""
         mine = self.mine
@@ -323,3 +335,12 @@ def _uptime() -> float | None:
 def total_seconds(sessions: list[Session]) -> float:
     """Return the seconds of all sessions together."""
     return sum(session.seconds for session in sessions)
+
+
+def total_read(sessions: list[Session]) -> dict[str, BytesRead]:
+    """Return the bytes that all sessions have read, by the names of works."""
+    found: dict[str, BytesRead] = {}
+    for session in sessions:
+        for name, read in session.read.items():
+            found[name] = found.get(name, BytesRead()).plus(read)
+    return found

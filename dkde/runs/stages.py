@@ -234,6 +234,31 @@ class Stage:
         folder = None if self._records.folder is None else self._records.folder / self.name
         return room(shape, folder=folder)
 
+    def beside(self, name: str) -> bytes | None:
+        """Return what is kept beside the blocks under a name."""
+        return self._records.get(f"{self.name}/{name}")
+
+    def put_beside(self, name: str, content: bytes) -> None:
+        """Keep something beside the blocks, which is on the disk when the call returns."""
+        assert self._commits is not None
+        self._commits.put(f"{self.name}/{name}", content)
+
+    def agreed(self, name: str, content: bytes) -> bytes:
+        """Return what the first session gave under a name; this one is the first if there is none.
+
+        What is damaged is replaced.
+        """
+        key = f"{self.name}/{name}"
+        with suppress(DataSetError):
+            if parsed(self._records, key) is not None or self._records.claim(key, content):
+                return self._records.get(key) or content
+        self.put_beside(name, content)
+        return content
+
+    def has_panels(self) -> bool:
+        """Return whether there are partial results of single panels."""
+        return any(key.p is not None for key in self._keys())
+
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Record that a block failed."""
         # The error may quote a URL with credentials, and the record is kept.

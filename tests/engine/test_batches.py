@@ -29,7 +29,7 @@ def forty_blocks() -> Work:
 def parts(work: Work, pool: Pool) -> dict[Any, Any]:
     """The partial results of all blocks."""
     found: dict[Any, Any] = {}
-    compute(work, pool, found.__setitem__)
+    compute(work, pool, lambda block, part, _: found.__setitem__(block, part))
     return found
 
 

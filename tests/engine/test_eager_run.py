@@ -274,7 +274,7 @@ def test_what_is_kept_is_not_computed_again(panel_rows: int) -> None:
     )  # fmt: skip
     keep, fickle = stage_for(work), Fickle([])
     compute(
-        work, calling_thread(), lambda block, part: keep.write(*block, part),
+        work, calling_thread(), lambda block, part, _: keep.write(*block, part),
         only=lambda number: number % 3 == 0,
     )  # fmt: skip
     done = len(keep.done())
@@ -291,7 +291,7 @@ def test_progress_begins_with_what_is_kept() -> None:
     work, calls = many_blocks(), []
     keep = stage_for(work)
     compute(
-        work, calling_thread(), lambda block, part: keep.write(*block, part),
+        work, calling_thread(), lambda block, part, _: keep.write(*block, part),
         only=lambda number: number < 10,
     )  # fmt: skip
     run(work, calling_thread(), lambda done, total: calls.append(done), keep)
@@ -450,7 +450,7 @@ def test_a_pool_that_cannot_recover_ends_the_run() -> None:
 def test_a_block_that_was_done_since_it_was_set_aside_is_done() -> None:
     work = many_blocks()
     keep = stage_for(work)
-    compute(work, calling_thread(), lambda block, part: keep.write(*block, part))
+    compute(work, calling_thread(), lambda block, part, _: keep.write(*block, part))
     keep.fail(5, 0, OSError("another process"))
     np.testing.assert_array_equal(run(work, calling_thread(), keep=keep), expected(work))
 

@@ -1,0 +1,53 @@
+"""How often each side will be read, as a plan says it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from work import side_of, source_of
+
+from dkde.engine.planned_reads import planned_reads
+from dkde.engine.task import Survey
+from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
+
+SURVEY = Survey(np.zeros(2), in_leaves=True, n_bandwidths=2)
+
+
+def work(kind: str = "zarr", panel_rows: int | None = 100, block_rows: int = 50) -> Work:
+    random = np.random.default_rng(0)
+    query, train = random.standard_normal((200, 2)), random.standard_normal((400, 2))
+    sides = side_of(source_of(kind, query, 50)), side_of(source_of(kind, train, 100))
+    matrix = BandwidthMatrix(np.array([0.3, 0.6]), Covariance(2))
+    return Options(block_rows=block_rows, panel_rows=panel_rows).work(*sides, matrix)
+
+
+@pytest.mark.parametrize(
+    ("found", "panel_rows", "times", "why"),
+    [
+        (replace(SURVEY, by_cells=(0, 1)), 100, 1, "moments are made once"),
+        (replace(SURVEY, by_cells=(1,)), 100, 5, "once for moments"),
+        (SURVEY, 100, 4, "once for each of 4 query blocks"),
+        (SURVEY, None, 1, "once by each worker"),
+        (replace(SURVEY, in_leaves=False), 100, 4, "once for each of 4 query blocks"),
+    ],
+)
+def test_training_rows(found: Survey, panel_rows: Any, times: int, why: str) -> None:
+    reads = planned_reads(work(panel_rows=panel_rows), found)["train"]
+    assert (reads["times"], reads["bytes"]) == (times, times * 400 * 16)
+    assert why in reads["why"]
+
+
+def test_query_rows_are_read_in_whole_chunks() -> None:
+    reads = planned_reads(work(block_rows=20), SURVEY)["query"]
+    # Of ten blocks of 20 rows, two lie in two chunks of 50 rows.
+    assert reads["bytes"] == 12 * 50 * 16
+    assert reads["times"] == 3
+
+
+def test_rows_in_memory_are_not_read() -> None:
+    reads = planned_reads(work("array"), SURVEY)
+    assert all((each["bytes"], each["why"]) == (0, "in memory") for each in reads.values())

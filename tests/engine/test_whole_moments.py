@@ -1,0 +1,299 @@
+"""Moments of all training rows, made once for all query blocks, against the oracle."""
+
+import json
+import pickle
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import reference
+from work import close_stages, rows_of, side_of, source_of, stage_for
+
+from dkde.engine import eager_run, whole_moments
+from dkde.engine.eager_run import run
+from dkde.engine.graph import lazy_densities
+from dkde.engine.pool import calling_thread, thread_pool
+from dkde.engine.task import Survey
+from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
+from dkde.numerics.sparse_rows import SparseRows
+from dkde.rows.side import Rows, Side
+from dkde.rows.sources import ArraySource, ZarrSource
+from dkde.rows.tally import BytesRead
+
+Array = npt.NDArray[Any]
+TOL = 1e-8
+N_TRAIN, CHUNK = 1200, 100
+KINDS = ["normal", "uniform", "clusters", "one point", "far row", "large offset", "weighted"]
+
+
+@pytest.fixture(autouse=True)
+def _closing() -> Any:
+    yield
+    close_stages()
+
+
+def data(kind: str, d: int) -> tuple[Array, Array, Array | None]:
+    """Query rows, some far out, training rows, and their weights."""
+    random = np.random.default_rng(3)
+    train, weights = random.standard_normal((N_TRAIN, d)), None
+    if kind == "uniform":
+        train = random.random((N_TRAIN, d))
+    elif kind == "clusters":
+        train = train * 0.05 + 4 * random.integers(0, 3, (N_TRAIN, 1))
+    elif kind == "one point":
+        train = np.repeat(train[:1], N_TRAIN, axis=0)
+    elif kind == "far row":
+        train[0] = 1e7
+    elif kind == "large offset":
+        train += 1e6
+    elif kind == "weighted":
+        weights = np.where(random.random(N_TRAIN) < 0.2, 0.0, random.random(N_TRAIN) * 1e9)
+    far = train[:60] + random.standard_normal((60, d)) * random.choice([0.1, 2.0, 9.0], (60, 1))
+    return np.concatenate([train[100:160] + 0.01, far]), train, weights
+
+
+def work(
+    kind: str = "normal", d: int = 2, hs: Any = 0.3, *, panel_rows: int = 300, **options: Any
+) -> Work:
+    query, train, weights = data(kind, d)
+    sides = (
+        side_of(source_of("zarr", query, CHUNK), "query"),
+        side_of(source_of("zarr", train, CHUNK), "train", weights=weights),
+    )
+    matrix = BandwidthMatrix(np.atleast_1d(np.asarray(hs, float)), Covariance(d))
+    options = {"block_rows": 50, "tol": TOL} | options
+    return Options(panel_rows=panel_rows, **options).work(*sides, matrix)
+
+
+@pytest.fixture(autouse=True)
+def by_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose moments, however few rows there are, at the bandwidths above 0.1."""
+    of_sample = eager_run._survey
+    of_work = Work.survey
+
+    def chosen(work: Work, survey: Survey) -> Survey:
+        bandwidths = tuple(np.flatnonzero(work.task.bandwidths > 0.1).tolist())
+        return replace(survey, in_leaves=True, by_cells=bandwidths)
+
+    monkeypatch.setattr(eager_run, "_survey", lambda w, *rest: chosen(w, of_sample(w, *rest)))
+    monkeypatch.setattr(Work, "survey", lambda w: chosen(w, of_work(w)))
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> "Counter[int]":
+    """Count how often each training row is read by blocks."""
+    found: Counter[int] = Counter()
+    read = ZarrSource.read
+
+    def counted(source: ZarrSource, start: int, stop: int) -> Array:
+        if source.shape[0] == N_TRAIN:
+            found.update(range(start, stop))
+        return read(source, start, stop)
+
+    monkeypatch.setattr(ZarrSource, "read", counted)
+    return found
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_oracle(kind: str, d: int) -> None:
+    planned = work(kind, d, [0.3, 1.0, 0.05])
+    with thread_pool(2) as pool:
+        found = run(planned, pool)
+    query, train, weights = data(kind, d)
+    expected = reference.log_density(query, train, [0.3, 1.0, 0.05], weights)
+    errors = np.abs(found.values - expected)
+    assert (errors <= found.errors + 1e-12 * np.abs(expected)).all()
+    assert (errors <= 1.1 * TOL * np.maximum(1, np.abs(expected))).all()
+
+
+@pytest.mark.parametrize("nan", ["raise", "drop"])
+def test_training_rows_are_read_once(monkeypatch: pytest.MonkeyPatch, nan: str) -> None:
+    planned, seen, read = work(nan=nan), watched(monkeypatch), []
+    with thread_pool(2) as pool:
+        survey = eager_run._survey(planned, pool, "")
+        seen.clear()
+        whole = whole_moments.with_whole(planned, survey, pool, None, read.append)
+        assert whole.is_of_one_panel
+        assert set(seen.values()) == {1}
+        assert sum(each.train for each in read) == N_TRAIN * 16
+    assert whole.__sizeof__() > whole.whole.nbytes > 0
+
+
+def test_no_row_is_read_again_where_lone_rows_are_in_sparse_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A far query row is left to pairs; there are no cells with more rows than are kept.
+    planned, read = work(hs=0.2), BytesRead()
+
+    def count(more: BytesRead) -> None:
+        nonlocal read
+        read = read.plus(more)
+
+    with thread_pool(2) as pool:
+        found = run(planned, pool, count_read=count)
+    assert read.train == N_TRAIN * 16
+    assert found.effort.pairs.any()
+
+
+def test_rows_that_sparse_cells_do_not_answer_for_read_all_panels() -> None:
+    # Beside a full square.
+    random = np.random.default_rng(0)
+    train = random.random((N_TRAIN, 2)) * 0.1
+    query = np.array([[1.5, 0.05], [-1.3, 0.0], [0.05, 0.05]])
+    sides = side_of(source_of("zarr", query, 2)), side_of(source_of("zarr", train, CHUNK))
+    matrix = BandwidthMatrix(np.array([0.2]), Covariance(2))
+    planned = Options(tol=TOL, panel_rows=300).work(*sides, matrix)
+    read: list[BytesRead] = []
+    with thread_pool(1) as pool:
+        found = run(planned, pool, count_read=read.append)
+    expected = reference.log_density(query, train, [0.2])
+    assert (np.abs(found.values - expected) <= found.errors).all()
+    assert found.effort.pairs[0] == N_TRAIN
+    assert sum(each.train for each in read) == 2 * N_TRAIN * 16
+
+
+def test_bits_depend_on_nobody() -> None:
+    planned = work(hs=[0.3, 0.05, 1.0])
+    with thread_pool(1) as one, thread_pool(3) as three:
+        expected = run(planned, one).values
+        np.testing.assert_array_equal(run(planned, three).values, expected)
+    np.testing.assert_array_equal(run(planned, calling_thread()).values, expected)
+    lazy, _ = lazy_densities(planned)
+    np.testing.assert_array_equal(lazy.compute(scheduler="sync"), expected)
+
+
+@pytest.mark.parametrize("hs", [[0.3], [0.3, 0.05]])
+def test_moments_that_are_kept_are_not_made_again(hs: list[float]) -> None:
+    planned = work(hs=hs)
+    stage = stage_for(planned)
+    with thread_pool(2) as pool:
+        expected = run(planned, pool).values
+        with (
+            mock.patch.object(eager_run, "score_share", side_effect=KeyboardInterrupt),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            run(planned, pool, keep=stage)
+        made = mock.patch.object(whole_moments, "panel_arrays", side_effect=AssertionError)
+        with made:
+            found = run(planned, pool, keep=stage)
+    np.testing.assert_array_equal(found.values, expected)
+
+
+def test_moments_that_are_damaged_are_made_again() -> None:
+    planned = work()
+    stage = stage_for(planned)
+    with thread_pool(2) as pool:
+        expected = run(planned, pool).values
+        survey = eager_run._survey(planned, pool, "")
+        whole_moments.with_whole(planned, survey, pool, stage)
+        content = stage.beside("moments-2.npz")
+        assert content is not None
+        damaged = bytearray(content)
+        damaged[len(content) // 2] ^= 1
+        stage.put_beside("moments-2.npz", bytes(damaged))
+        stage.put_beside("moments.json", b"{")
+        np.testing.assert_array_equal(run(planned, pool, keep=stage).values, expected)
+
+
+def test_a_run_has_the_moments_of_its_first_session() -> None:
+    planned = work(hs=[0.3, 1.0])
+    stage = stage_for(planned)
+    with thread_pool(2) as pool:
+        survey = eager_run._survey(planned, pool, "")
+        first = replace(survey, by_cells=(1,), cell_tol=1e-10)
+        expected = whole_moments.with_whole(planned, first, pool, stage)
+        again = whole_moments.with_whole(planned, survey, pool, stage)
+        none = whole_moments.with_whole(planned, replace(survey, by_cells=()), pool, stage)
+    for other in (again, none):
+        assert (other.by_cells, other.cell_tol) == (expected.by_cells, expected.cell_tol)
+        assert other.whole.kept == [1]
+        assert not other.is_of_one_panel
+
+
+def test_a_run_that_was_begun_panel_by_panel_goes_on_so() -> None:
+    planned = work()
+    stage = stage_for(planned)
+    with thread_pool(2) as pool:
+        survey = eager_run._survey(planned, pool, "")
+        stage.write(0, 1, planned.block(survey, 0, 1))
+        found = run(planned, pool, keep=stage)
+        assert json.loads(stage.beside("moments.json") or b"")["whole"] is False
+    expected = reference.log_density(*data("normal", 2)[:2], [0.3])
+    assert (np.abs(found.values - expected) <= found.errors).all()
+
+
+def test_workers_get_the_same_moments() -> None:
+    planned = work(hs=[0.3, 0.05])
+    survey = whole_moments.with_whole(planned, planned.survey(), calling_thread())
+    expected = planned.block(survey, 0, 0)
+    sent = replace(pickle.loads(pickle.dumps(survey)), key="another")
+    np.testing.assert_array_equal(planned.block(sent, 0, 0), expected)
+
+
+def test_parts_have_as_many_blocks_each() -> None:
+    planned = work()
+    shares: list[list[int]] = []
+    with thread_pool(1) as pool:
+        for part in range(2):
+            done: list[int] = []
+            eager_run.compute(
+                planned, pool, lambda block, each, is_whole: done.append(block[0]),  # noqa: B023
+                only=lambda number: number % 2 == part,  # noqa: B023
+            )  # fmt: skip
+            shares.append(done)
+    assert sorted(shares[0] + shares[1]) == list(range(planned.plan.n_query_blocks))
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+
+
+def test_a_panel_in_memory_is_left_to_its_blocks() -> None:
+    query, train, _ = data("normal", 2)
+    sides = Side(rows_of(ArraySource(query))), Side(rows_of(ArraySource(train)))
+    matrix = BandwidthMatrix(np.array([0.3]), Covariance(2))
+    planned = Options(tol=TOL).work(*sides, matrix)
+    assert isinstance(planned.train.rows, Rows)
+    assert not whole_moments.has_whole(planned, planned.survey())
+
+
+def test_all_rows_of_sparse_cells_are_gathered() -> None:
+    random = np.random.default_rng(1)
+    x = random.standard_normal((3000, 2))
+    whole = SparseRows(2, 0.3, 20)
+    for start, stop in pairwise([0, 700, 1900, 3000]):
+        part = SparseRows(2, 0.3, 12)
+        for a, b in pairwise([start, (start + stop) // 2, stop]):
+            part.add(x[a:b], x[a:b])
+        whole.merge(whole.empty().filled(part.arrays()))
+    cells = np.floor(x / whole.side).astype(int)
+    _, where, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    kept = {tuple(row) for row in whole.rows}
+    is_kept = np.array([tuple(row) in kept for row in x])
+    assert not is_kept[counts[where.ravel()] > 20].any()
+    assert is_kept[counts[where.ravel()] <= 12].all()
+    assert whole.n_others == (~is_kept).sum()
+    query = random.standard_normal((50, 2)) * 3
+    nearest = ((query[:, None] - x[~is_kept]) ** 2).sum(axis=2).min(axis=1)
+    bounds = whole.squared_distances(query)
+    assert (bounds <= nearest).all()
+    assert bounds.max() > 1
+
+
+def test_rows_that_are_too_many_or_too_far_out_are_not_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = SparseRows(1, 1.0)
+    rows.add(np.array([[1e300]]), np.array([[1e300]]))
+    assert rows.lost
+    assert rows.rows is None
+    assert rows.empty().filled(rows.arrays()).lost
+    monkeypatch.setattr("dkde.numerics.sparse_rows.MOST_BYTES", 100)
+    many = SparseRows(1, 1.0)
+    many.add(np.arange(20.0)[:, None], np.arange(20.0)[:, None])
+    assert many.lost
