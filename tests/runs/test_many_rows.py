@@ -16,15 +16,17 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 CHILD = """
 import json, sys, tracemalloc
 import dkde
-from dkde.runs import commits
+from dkde.runs import commits, store
 from dkde.stores import scratch
 
+store._CHUNK_BYTES = 2**16  # several chunks are written at once
 scratch._IN_MEMORY, scratch._SMALL, commits.MOST_BYTES = 2**20, 2**17, 2**20
 tracemalloc.start()
 for function, call in json.loads(sys.argv[1]):
     tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
     getattr(dkde, function)(**call)
-    print(tracemalloc.get_traced_memory()[1])
+    print(tracemalloc.get_traced_memory()[1] - before)
 """
 FEW, FACTOR = 100_000, 8
 # By what one array of all rows in memory would make the larger peak larger.
