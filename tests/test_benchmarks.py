@@ -286,12 +286,13 @@ def test_selection(script, capsys, tmp_path):
 def test_many_workers_in_counted_time(script, capsys, tmp_path):
     """Most of their time they work; without second attempts, stragglers would keep them waiting."""
     file = tmp_path / "simulated.json"
-    sizes = ["--workers", "16", "--blocks", "800"]
+    sizes = ["--workers", "64", "--blocks", "1000"]
     figures = script("simulated")["main"](["--counted", *sizes, "--json", str(file)])
-    assert figures["efficiency"] > 0.9
-    assert figures["efficiency"] > figures["efficiency_without"] + 0.02
+    # Sixteen blocks of a second each: the last seconds weigh much. The draws are the same each time.
+    assert figures["efficiency"] > 0.75
+    assert figures["efficiency"] > figures["efficiency_without"] + 0.1
     assert figures["second_attempts"] > 0
-    assert "16 workers, 800 blocks" in capsys.readouterr().out
+    assert "64 workers, 1000 blocks" in capsys.readouterr().out
     assert kept(file, "simulated") == figures
 
 
