@@ -288,7 +288,7 @@ def test_many_workers_in_counted_time(script, capsys, tmp_path):
     file = tmp_path / "simulated.json"
     sizes = ["--workers", "64", "--blocks", "1000"]
     figures = script("simulated")["main"](["--counted", *sizes, "--json", str(file)])
-    # Sixteen blocks of a second each: the last seconds weigh much. The draws are the same each time.
+    # Few blocks for each worker: the last seconds weigh much. The draws are the same each time.
     assert figures["efficiency"] > 0.75
     assert figures["efficiency"] > figures["efficiency_without"] + 0.1
     assert figures["second_attempts"] > 0
