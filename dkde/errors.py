@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
-_USER = re.compile(r"://[^\s/?#\"'<>]*@")
+_USER = re.compile(r"(?<!icechunk)://[^\s/?#\"'<>]*@")
 _PARAMETERS = re.compile(r"(://[^\s?#\"'<>]*)[?#][^\s\"'<>)]*")
 
 

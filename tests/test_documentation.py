@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pages
@@ -196,6 +197,21 @@ def points() -> None:
     xr.Dataset(coords=axes).to_netcdf("grid.nc")
 
 
+def versioned() -> dict[str, Any]:
+    """A repository of Icechunk with a tag, references of kerchunk, and query rows."""
+    icechunk, hdf = pytest.importorskip("icechunk"), pytest.importorskip("kerchunk.hdf")
+    rows = np.random.default_rng(1).normal(size=(40, 2))
+    dataset = xr.Dataset({"x": ("row", rows[:, 0]), "y": ("row", rows[:, 1])})
+    dataset.to_netcdf("rows.nc")
+    Path("references.json").write_text(json.dumps(hdf.SingleHdf5ToZarr("rows.nc").translate()))
+    icechunk.set_logs_filter("error")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage("rows.icechunk"))
+    writer = repository.writable_session("main")
+    dataset.to_zarr(writer.store, consolidated=False)
+    repository.create_tag("v1", writer.commit("rows"))
+    return {"repository": repository, "query": rows[:9]}
+
+
 def prepare(page: str, session: Session) -> None:
     """What a page takes for given, MNIST aside."""
     name = Path(page).name
@@ -213,6 +229,8 @@ def prepare(page: str, session: Session) -> None:
             "dkde": dkde,
             "days": range(3),
             "read": lambda day: rng.normal(size=(9, 3)),
+            "xr": xr,
+            **versioned(),
         }
 
 

@@ -42,6 +42,8 @@ LIBRARIES: dict[str, set[str]] = {
 OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.stores.buckets": {"obstore"},
     "dkde.stores.child": {"numcodecs"},
+    "dkde.stores.snapshots": {"icechunk"},
+    "dkde.runs.repository_publication": {"icechunk"},
     "dkde.stores.linked": {"h5py"},
     "dkde.rows.arrow_values": {"pyarrow"},
     "dkde.rows.csv_blocks": {"pyarrow"},

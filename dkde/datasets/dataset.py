@@ -25,6 +25,7 @@ from dkde.rows.places import kind_of
 from dkde.stores.chunks import Strict, check_array, check_chunks
 from dkde.stores.door import Folder
 from dkde.stores.publishing import is_there
+from dkde.stores.repositories import is_icechunk
 from dkde.stores.store import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def _opened(store: StorePath) -> Store:
 
 def open_root(store: StorePath) -> zarr.Group:
     """Return the root of a complete data set; raises as :func:`open_splits`."""
-    if isinstance(store, str | os.PathLike) and not is_remote(store):
+    if isinstance(store, str | os.PathLike) and not (is_remote(store) or is_icechunk(store)):
         path = Path(store)
         if not is_there(path):
             raise DataSetError(f"{store}: {_ABSENT}")

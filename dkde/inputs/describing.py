@@ -31,6 +31,7 @@ from dkde.rows.row_filter import RowFilter
 from dkde.rows.side_choices import check_roles
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import say_what_is_left
+from dkde.stores.repositories import is_icechunk
 from dkde.stores.store import is_remote
 from dkde.typing import Array, StrPath
 
@@ -245,6 +246,7 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     splits: dict[str, Any]
     # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     is_url, is_stored = is_remote(source), is_dataset(path) or (path / "zarr.json").exists()
+    is_stored = is_stored or is_icechunk(source)
     if is_stored or (is_url and not is_table_url(source)):
         kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
         if inspection.kept is not None:

@@ -14,12 +14,14 @@ from dkde.inputs.decoding import encoding_of, source_of
 from dkde.inputs.groups import Group
 from dkde.rows.bare import is_masked, node_at
 from dkde.rows.columns import chosen_by_name
-from dkde.rows.places import Place, groups_of, kind_of, resolved
+from dkde.rows.places import Place, groups_of, kind_of, refuse_references, resolved
 from dkde.rows.row_dims import UNNAMED
 from dkde.rows.side import Part
 from dkde.stores.harmless import CodecError
 from dkde.stores.publishing import is_there
+from dkde.stores.repositories import is_icechunk
 from dkde.stores.store import is_remote, open_store
+from dkde.stores.versions import pinned
 
 
 def path_of(name: str) -> Path:
@@ -29,7 +31,12 @@ def path_of(name: str) -> Path:
 
 def is_known(name: str) -> bool:
     """Return whether a name is that of an existing file or folder, or of scikit-learn's digits."""
-    return name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
+    return (
+        name == "digits"
+        or is_there(name)
+        or os.path.exists(os.path.expanduser(name))
+        or is_icechunk(name)
+    )
 
 
 def divisions(name: str) -> Iterator[tuple[str, str]]:
@@ -62,7 +69,11 @@ def parted(name: str) -> tuple[str, str]:
 def place_of(name: str) -> Place | None:
     """Return the place that SOURCE or SOURCE::GROUP names; None if it is not a foreign one."""
     source, group = parted(name)
-    path = source.rstrip("/") if is_remote(source) else str(path_of(source))
+    if is_icechunk(source):
+        path = pinned(source)
+    else:
+        path = source.rstrip("/") if is_remote(source) else str(path_of(source))
+        refuse_references(path)
     kind = kind_of(path)
     if kind == "zarr" and is_dataset(open_store(path, read_only=True)):
         kind = None

@@ -22,6 +22,7 @@ from dkde.inputs.grammar import names_in, sources_in
 from dkde.inputs.noted_files import Noted, read_noted, with_noted_times
 from dkde.inputs.trusted import Trust
 from dkde.stores.json_text import from_json
+from dkde.stores.repositories import is_icechunk, plain
 
 # The arguments of a recorded call that are selectors.
 _SIDES = ("query", "train", "valid", "test")
@@ -141,7 +142,7 @@ class Whereabouts:
 
     def recorded(self, name: str) -> str:
         """Return the absolute path that a name meant when the run began."""
-        name = os.path.expanduser(name)
+        name = os.path.expanduser(plain(name))
         if "://" in name:
             return name.rstrip("/")
         return name if self.folder is None else os.path.normpath(os.path.join(self.folder, name))
@@ -165,6 +166,7 @@ class Whereabouts:
         if (told := self.told_place(name)) is not None:
             yield told
             return
+        name = plain(name)
         if self.store is None or "://" in name or not os.path.isabs(path):
             return
         beside = None if self.place is None else self._beside(path, self.place, self.store)
@@ -354,8 +356,10 @@ def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _is_there(path: str) -> bool:
-    return os.path.exists(path) or (
-        is_pattern(path) and next(glob.iglob(path, recursive=True), None) is not None
+    return (
+        os.path.exists(path)
+        or is_icechunk(path)
+        or (is_pattern(path) and next(glob.iglob(path, recursive=True), None) is not None)
     )
 
 

@@ -23,17 +23,20 @@ from dkde.datasets.formats import (
 )
 from dkde.datasets.formats.files import is_pattern, reading
 from dkde.errors import DkdeError, InputError
-from dkde.inputs.foreign import Groups, listing, path_of, place_of
+from dkde.inputs.foreign import Groups, listing, parted, path_of, place_of
 from dkde.rows.column_steps import TableSource
 from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.place_names import as_called, role_asked
+from dkde.rows.places import refuse_references
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 from dkde.rows.table_files import TableFiles
 from dkde.rows.tensor_file import TensorSource
 from dkde.stores.listed_files import Url, has_wildcards
+from dkde.stores.repositories import is_icechunk
 from dkde.stores.store import is_remote
+from dkde.stores.versions import pinned
 
 # The number of rows that give the range of values of a file that is no data set.
 _RANGE_SAMPLE = 1024
@@ -70,6 +73,11 @@ def open_source(
         When it lacks one of the columns.
     """
     label = called or name
+    source, within = parted(name)
+    if is_icechunk(source):  # from here on it is the snapshot that the name means now
+        name = "::".join(filter(None, [pinned(source), within]))
+    elif not is_remote(source):
+        refuse_references(str(path_of(source)))
     if features is not None and (place := place_of(name)) is not None:
         return Groups(label, place, features, row_dim)
     try:

@@ -30,6 +30,7 @@ from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.kept import Kept
 from dkde.rows.side import Part, Rows
 from dkde.rows.side_choices import SideChoices
+from dkde.stores.repositories import plain
 from dkde.stores.store import refuse_credentials
 from dkde.typing import Names, Text
 
@@ -308,6 +309,7 @@ def _placed(name: str, located: Callable[[str], str]) -> str:
 
 def in_folder(folder: str | None, name: str) -> str:
     """Return the path that a name means in a folder; the name, if it is a whole path or a URL."""
+    name = plain(name)
     if folder is None or "://" in name or os.path.isabs(os.path.expanduser(name)):
         return name
     path = os.path.join(folder, name)

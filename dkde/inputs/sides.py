@@ -31,6 +31,7 @@ from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows, Side
 from dkde.rows.side_choices import check_roles
 from dkde.stores.door import absolute
+from dkde.stores.versions import opened_session
 from dkde.typing import Names, Text
 
 
@@ -210,6 +211,9 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     """
     if isinstance(data, Operand):
         return data
+    if (store := opened_session(data)) is not None:
+        given: Any = store  # xarray takes it, though its types do not say so
+        data = xr.open_dataset(given, engine="zarr", consolidated=False, cache=False)
     catalog = catalog.for_role(role)
     found = _operand(data, role, catalog, None if like is None else like.wanted)
     found = replace(found, known_dims=_dims_of(data, found))

@@ -20,6 +20,7 @@ from dkde.errors import InputError, MessagePart, Remedy
 from dkde.inputs.foreign import divisions
 from dkde.numerics.cache_folder import may_be_written_by_others
 from dkde.stores.linked import all_linked
+from dkde.stores.repositories import SCHEME, folder_of, is_repository
 
 # What holds a run's record: the root of a store, or the files of a run below it or beside it.
 _RECORDS = ("zarr.json", "run", "run/plan.json")
@@ -82,14 +83,15 @@ class Trust:
         """
         if "://" in store:
             return cls(bucket=_bucket_of(store), told=told, everything=everything)
-        store = os.path.realpath(store)
+        store = os.path.realpath(folder_of(store))
         holder = os.path.dirname(store)
         # The root of the file system holds everything.
         folders = tuple(folder for folder in (store, holder) if folder != os.path.dirname(folder))
         own = is_own(store)
         # What was unpacked is the user's own file too. Whoever packed it can name files that are
         # here anyway; to name a bucket would have this user's credentials sign requests.
-        stays = begun is not None and begun.removesuffix(_RUN) == store.removesuffix(_RUN)
+        first = None if begun is None else folder_of(begun.removesuffix(_RUN))
+        stays = first == store.removesuffix(_RUN)
         return cls(folders, None, told, own, own and stays, everything)
 
     def admits(self, name: str) -> bool:
@@ -99,13 +101,14 @@ class Trust:
         """
         if self.everything or name == "digits" or self._is_told(name):
             return True
+        name = folder_of(name)
         if "://" in name:
             return self.urls or (self.bucket is not None and _bucket_of(name) == self.bucket)
         return self.files or self._is_beside(_real(name))
 
     def sees(self, name: str) -> bool:
         """Return whether a name may be that of a source; patterns elsewhere are not looked up."""
-        if "://" in name or _exists(name):
+        if "://" in name or _exists(folder_of(name)):
             return True
         if not is_pattern(name):
             return False
@@ -123,7 +126,7 @@ class Trust:
         """
         if self.everything or name == "digits" or self._is_told(name):
             return
-        source = _source_of(name)
+        source = folder_of(_source_of(name))
         if not self.admits(source):
             if "://" in source:
                 raise UntrustedError(
@@ -195,12 +198,21 @@ def is_own(store: str) -> bool:
         return False
     beside = f"{store}{_RUN}"
     records = [os.path.join(folder, name) for folder in (store, beside) for name in _RECORDS]
-    records += [store, beside]
+    records += [store, beside, *(_within(store) if is_repository(store) else ())]
     for name in filter(_OF_RUNS.fullmatch, _listed(beside)):
         inner = os.path.join(beside, name)
         records += [inner, os.path.join(inner, "plan.json")]
     found = [status for path in records if (status := _lstat(path)) is not None]
     return bool(found) and all(map(_is_private, records))
+
+
+def _within(repository: str) -> Iterator[str]:
+    """Yield all that holds the metadata of a repository."""
+    yield os.path.join(repository, "repo")
+    for name in ("refs", "snapshots", "manifests", "transactions"):
+        for folder, folders, files in os.walk(os.path.join(repository, name)):
+            yield folder
+            yield from (os.path.join(folder, each) for each in (*folders, *files))
 
 
 def _listed(folder: str) -> list[str]:
@@ -249,10 +261,10 @@ def _bucket_of(url: str) -> str:
 
     Examples
     --------
-    >>> _bucket_of("s3://bucket/a/b.zarr")
-    's3://bucket'
+    >>> _bucket_of("s3://bucket/a/b.zarr"), _bucket_of("icechunk://s3://bucket/R")
+    ('s3://bucket', 's3://bucket')
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = url.removeprefix(SCHEME).partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
@@ -289,4 +301,5 @@ def _source_of(name: str) -> str:
     """Return the source of a name that may end in a group or a split."""
     if "://" in name:
         return name.partition("::")[0]
-    return next((source for source, _ in divisions(name) if _exists(source)), name)
+    found = (source for source, _ in divisions(name) if _exists(folder_of(source)))
+    return next(found, name)

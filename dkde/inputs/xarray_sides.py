@@ -53,7 +53,7 @@ def from_dataset(
         Variables that are weights; they are features only if ``features`` names them.
     """
     dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
-    _refuse_sparse(dataset.variables, role)
+    _refuse_unread(dataset.variables, role)
     if others is not None and not set(others) <= set(dataset.variables):
         # The other side's names may be those of the columns of one variable here.
         others = None if any(v.ndim > 1 for v in dataset.data_vars.values()) else others
@@ -200,7 +200,7 @@ def from_dataarray(
     InputError
         When there are no rows and features, or nothing says along which dims rows lie.
     """
-    _refuse_sparse({None: array.variable}, role)
+    _refuse_unread({None: array.variable}, role)
     dims = list(map(str, array.dims))
     notes: tuple[str, ...] = ()
     along = [dim for dim in dims if dim in (row_dim or ())]
@@ -241,11 +241,17 @@ def _refuse_map(array: xr.DataArray, role: str) -> None:
     Group.of(dataset, role).candidates((name,)).refuse_grid()
 
 
-def _refuse_sparse(variables: Mapping[Any, xr.Variable], role: str) -> None:
+def _refuse_unread(variables: Mapping[Any, xr.Variable], role: str) -> None:
     for name, variable in variables.items():
         # .data would load a variable of a file.
         values = getattr(variable, "_data", None)
-        refuse_sparse(values, f"{role}: {name}" if name else role, "as_numpy")
+        where = f"{role}: {name}" if name else role
+        refuse_sparse(values, where, "as_numpy")
+        if type(values).__module__.partition(".")[0] == "virtualizarr":
+            raise InputError(
+                f"{where} says where values lie, and has none; write it (vz.to_icechunk or "
+                "vz.to_kerchunk), and open what was written"
+            )
 
 
 def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:

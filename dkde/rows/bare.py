@@ -79,7 +79,8 @@ def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variabl
         attributes["_FillValue"] = same_bits(attributes["_FillValue"], array.dtype)
     chunks = dict(zip(dims, array.chunks, strict=True))
     data = indexing.LazilyIndexedArray(ZarrArrayWrapper(array))  # type: ignore[no-untyped-call]
-    return xr.Variable(dims, data, attributes, {"preferred_chunks": chunks})
+    encoding = {"preferred_chunks": chunks, "shards": array.shards}
+    return xr.Variable(dims, data, attributes, encoding)
 
 
 def _unnamed(shape: tuple[int, ...], known: dict[int, list[str]]) -> list[str]:

@@ -21,12 +21,15 @@ from dkde.stores.harmless import CodecError
 from dkde.stores.json_text import object_from_json
 from dkde.stores.linked import check_linked, linked_files
 from dkde.stores.store import Records, is_remote, open_store, stamps
+from dkde.stores.versions import snapshot_of
 
 # The files that mark a folder as a Zarr store, of version 3 or 2.
 ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
 # The first bytes of NetCDF 4 files, which are HDF5, and of classic ones.
 _HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 _NETCDF_NAMES = (".nc", ".nc4", ".cdf", ".netcdf")
+# A longer file of JSON is not looked into: it takes too long, only for a better message.
+_LONGEST_REFERENCES = 2**26
 # The largest number of groups that a message names.
 _NAMED = 8
 
@@ -79,6 +82,8 @@ class Place:
             found = [(str(path), path.stat()) for path in files if path.is_file()]
             return str(self), [(name, s.st_size, s.st_mtime_ns) for name, s in found]
         store = open_store(self.path, read_only=True)
+        if (snapshot := snapshot_of(store)) is not None:
+            return snapshot, [self.within(name) for name in names]
         return str(self), [stamps(store, self.within(name)) for name in names]
 
     def _linked(self, names: tuple[str, ...]) -> dict[str, bool]:
@@ -151,6 +156,32 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     if head == _HDF5:
         return "hdf5"
     return "classic" if head[:3] == _CLASSIC and head[3:4] in (b"\1", b"\2", b"\5") else None
+
+
+def refuse_references(path: str) -> None:
+    """Refuse a file or a folder of references to chunks in other files, as kerchunk writes them.
+
+    Without what reads them, a folder of these would be taken for a store that lacks all its chunks.
+
+    Raises
+    ------
+    InputError
+    """
+    folder = os.path.isdir(path)
+    place = os.path.join(path, ".zmetadata") if folder else path
+    if not os.path.isfile(place) or not (folder or path.lower().endswith((".json", ".jsn"))):
+        return
+    try:
+        if os.path.getsize(place) > _LONGEST_REFERENCES:
+            return
+        found = object_from_json(Path(place).read_bytes()) or {}
+    except OSError:
+        return  # opening it says so
+    if "record_size" in found if folder else isinstance(found.get("refs"), dict):
+        raise InputError(
+            f"{path}: holds references to chunks in other files (kerchunk); open it in Python, "
+            'xarray.open_dataset(path, engine="kerchunk"), and pass the Dataset'
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,20 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
 from dkde.rows.boxes import Borders
-from dkde.rows.row_source import RowSource, check_row, reading_rows
+from dkde.rows.damaged import read_narrowly
+from dkde.rows.row_source import (
+    SLAB_BYTES,
+    RowSource,
+    check_row,
+    reading_rows,
+)
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
 from dkde.stores.door import location
+from dkde.stores.shards import piece_of, reading_whole
 from dkde.stores.store import stamps
+from dkde.stores.versions import snapshot_of
 from dkde.typing import Array
 
 _header = Lock()
@@ -113,8 +121,16 @@ class ZarrSource(OfArray):
 
     @property
     def chunk_rows(self) -> int:
-        """Return the number of rows in a chunk."""
-        return max(1, int(self.array.chunks[0]))
+        """Return the number of rows in a chunk, or in a shard, or in the parts of a large one."""
+        chunk, shards = max(1, int(self.array.chunks[0])), self.array.shards
+        if shards is None:
+            return chunk
+        row_bytes = self.dtype.itemsize * prod(shards[1:])
+        return piece_of(chunk, int(shards[0]), row_bytes, SLAB_BYTES)
+
+    def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies; one of a shard is read alone."""
+        return rows // max(1, int(self.array.chunks[0]))
 
     def bytes_read(self, start: int, stop: int) -> int:
         """Return the uncompressed bytes that reading a range takes: those of whole chunks."""
@@ -130,6 +146,8 @@ class ZarrSource(OfArray):
     def stamp(self) -> Any:
         """Return a stamp of the content: the place, and the chunks' sizes and times or ETags."""
         store = self.array.store
+        if (snapshot := snapshot_of(store)) is not None:
+            return snapshot, [self.array.path]
         if not isinstance(store, LocalStore):
             return location(self.array), stamps(store, self.array.path)
         root = store.root / self.array.path
@@ -144,6 +162,9 @@ class ZarrSource(OfArray):
                 return np.asarray(read_whole(self.array, start, stop))
         # Another writer may leave out chunks that hold the fill value alone. Such chunks are noted
         # while reading, and the user is warned of them.
+        return read_narrowly(self._read, start, stop, max(1, int(self.array.chunks[0])))
+
+    def _read(self, start: int, stop: int) -> Array:
         with self.being_read(start, stop):
             return np.asarray(watched(self.array)[start:stop])
 
@@ -154,7 +175,12 @@ class ZarrSource(OfArray):
         The array has to be read through ``dkde.stores.absent.watched``, which notes the chunks.
         """
         where = location(self.array)
-        with reading_rows(where, start, stop), noticing(where, self._check_there):
+        box = (slice(start, stop), *(slice(None) for _ in self.shape[1:]))
+        with (
+            reading_rows(where, start, stop),
+            noticing(where, self._check_there),
+            reading_whole(self.array, box),
+        ):
             yield
         self._check_there()
 

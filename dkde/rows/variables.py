@@ -30,18 +30,24 @@ from dkde.rows.as_numbers import (
     unmasked,
 )
 from dkde.rows.boxes import Borders, Box, begins, boxes, longest
+from dkde.rows.damaged import read_narrowly
 from dkde.rows.hdf5_chunks import check_chunks
 from dkde.rows.on_cluster import computed_here, holds_futures
 from dkde.rows.places import Place
-from dkde.rows.row_source import RowSource, check_row, reading_rows
+from dkde.rows.row_source import (
+    SLAB_BYTES,
+    RowSource,
+    check_row,
+    reading_rows,
+)
+from dkde.rows.stored_variables import decoding_of, reading_shards, versioned
 from dkde.stores.absent import noticing
+from dkde.stores.shards import piece_of, shard_lengths
 from dkde.typing import Array
 
 # Copies in memory beside the rows. Variables are read one at a time, and reading makes about three
 # copies of a variable's columns. The graph of a lazy variable makes about four.
 _COLUMNS, _GRAPH_COPIES = 3, 4
-# The entries of ``encoding`` by which xarray decodes numbers.
-_DECODING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 
 
 class VariablesSource(RowSource):
@@ -120,8 +126,13 @@ class VariablesSource(RowSource):
     @property
     def borders(self) -> tuple[Borders, ...]:
         """Return the chunk borders along each dim, of the variable with the longest chunks."""
-        pairs = zip(self.dims, self.sizes, strict=True)
-        return tuple(_borders(self.variables, dim, n) for dim, n in pairs)
+        pairs = list(zip(self.dims, self.sizes, strict=True))
+        found = tuple(_borders(self.variables, dim, n) for dim, n in pairs)
+        if len(pairs) > 1:
+            slab = longest(found[0], self.sizes[0]) * prod(self.sizes[1:]) * self.row_bytes
+            if slab > SLAB_BYTES:  # slabs of whole shards are too long, and those of chunks may not
+                return tuple(_borders(self.variables, dim, n, by_shard=False) for dim, n in pairs)
+        return found
 
     def chunk_of(self, rows: Array) -> Array:
         """Return the number of the piece in which each row lies.
@@ -150,6 +161,12 @@ class VariablesSource(RowSource):
 
     def read(self, start: int, stop: int) -> Array:
         """Return the rows from start up to stop, decoded."""
+        along = _borders(self.variables, self.dims[0], self.sizes[0], by_shard=False)
+        if self.is_lazy or len(self.dims) > 1 or not isinstance(along, range):
+            return self._read(start, stop)
+        return read_narrowly(self._read, start, stop, along.step)
+
+    def _read(self, start: int, stop: int) -> Array:
         rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
         # A range of rows is not one box of the grid. Each box is read on its own, and its rows
@@ -185,12 +202,12 @@ class VariablesSource(RowSource):
         if self.place is not None:
             # The attributes for decoding may be stored apart from the arrays, as in consolidated
             # metadata, so the stamp of the arrays' files need not change with them.
-            decoding = [
-                {key: repr(variable.encoding[key]) for key in _DECODING if key in variable.encoding}
-                for variable in self.variables
-            ]
+            decoding = list(map(decoding_of, self.variables))
             return (*layout, decoding, self.place.stamp(self.names))
-        digests = [self._digest(column) for column in range(len(self.variables))]
+        digests = [
+            versioned(variable) or self._digest(column)
+            for column, variable in enumerate(self.variables)
+        ]
         return (self.names, digests, *self._columns)
 
     def row_name(self, row: int) -> str:
@@ -235,7 +252,15 @@ class VariablesSource(RowSource):
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
             gone = partial(self.place.check_there, name)
-            with noticing(where, gone), reading_rows(where, start, stop):
+            with (
+                noticing(where, gone),
+                reading_rows(where, start, stop),
+                reading_shards(variable, self._index(variable, box)),
+            ):
+                values = self._values(name, variable, box)
+        elif versioned(variable) is not None:
+            shards = reading_shards(variable, self._index(variable, box))
+            with reading_rows(f"variable {name} of a snapshot", start, stop), shards:
                 values = self._values(name, variable, box)
         else:
             values = self._values(name, variable, box)
@@ -246,13 +271,17 @@ class VariablesSource(RowSource):
             raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
         return values
 
+    def _index(self, variable: xr.Variable, box: Box) -> tuple[slice, ...]:
+        """Return the indices of a box in a variable's own dims."""
+        within = dict(zip(self.dims, box, strict=True))
+        return tuple(within.get(str(dim), slice(None)) for dim in variable.dims)
+
     def _values(self, name: str, variable: xr.Variable, box: Box) -> Array:
         """Return a variable's values in a box, with length 1 along dims that it lacks.
 
         The last axis has the variable's columns.
         """
-        within = dict(zip(self.dims, box, strict=True))
-        index = tuple(within.get(str(dim), slice(None)) for dim in variable.dims)
+        index = self._index(variable, box)
         piece = variable[index]
         if self.place is not None and self.place.kind == "hdf5":
             check_chunks(self.place.path, f"/{self.place.within(name)}", index)
@@ -301,20 +330,31 @@ def in_memory(variable: xr.Variable) -> bool:
     return bool(known)
 
 
-def _borders(variables: Sequence[xr.Variable], dim: str, size: int) -> Borders:
+def _borders(
+    variables: Sequence[xr.Variable], dim: str, size: int, *, by_shard: bool = True
+) -> Borders:
     """Return chunk borders along a dim, of the variable with the longest chunks."""
     # The longest chunks decide: shorter ones of other variables are read together. A dim that no
     # variable has, or that is all in memory, is one chunk.
-    found = [_own_borders(variable, dim, size) for variable in variables if dim in variable.dims]
+    found = [
+        _own_borders(variable, dim, size, by_shard)
+        for variable in variables
+        if dim in variable.dims
+    ]
     return max([range(0, max(size, 1)), *found], key=lambda borders: longest(borders, size))
 
 
-def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
+def _own_borders(variable: xr.Variable, dim: str, size: int, by_shard: bool) -> Borders:
     """Return a variable's chunk borders along a dim; values in memory have chunks of length 1."""
     if variable.chunks is not None:
         return begins(variable.chunksizes[dim])
     preferred = {} if in_memory(variable) else variable.encoding.get("preferred_chunks") or {}
-    return range(0, size, max(1, int(preferred.get(dim, 1))))
+    step = max(1, int(preferred.get(dim, 1)))
+    shards = shard_lengths(variable.encoding) if by_shard and preferred else {}
+    if dim in shards:
+        row_bytes = variable.dtype.itemsize * prod(shards.values()) // shards[dim]
+        step = piece_of(step, shards[dim], row_bytes, SLAB_BYTES)
+    return range(0, size, step)
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from dkde.stores.file_kinds import SUFFIXES
+from dkde.stores.repositories import SCHEME, is_icechunk, plain
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
@@ -24,7 +25,7 @@ def output_of(path: StrPath) -> str:
     >>> output_of("scores.csv"), output_of("scores.csv.run/")
     ('scores.csv', 'scores.csv')
     """
-    path = os.fspath(path)
+    path = plain(path)
     if "://" in path:
         is_remote(path)  # refuses credentials before anything repeats them
     output = path.rstrip("/").removesuffix(RUN)
@@ -56,7 +57,7 @@ def run_of(output: StrPath) -> str:
     >>> run_of("scores.csv"), run_of("scores.zarr/")
     ('scores.csv.run', 'scores.zarr.run')
     """
-    place = output_of(output).rstrip("/")
+    place = output_of(output).rstrip("/").removeprefix(SCHEME)
     if not is_remote(place) and (
         os.path.islink(place) or os.path.basename(place) in (os.curdir, os.pardir)
     ):
@@ -66,6 +67,8 @@ def run_of(output: StrPath) -> str:
 
 
 def _is_store(path: str) -> bool:
+    if is_icechunk(path):
+        return "://" not in path
     if is_remote(path):
         return Records(open_store(path, read_only=True), path).has("zarr.json")
     return os.path.isfile(os.path.join(path, "zarr.json"))

@@ -29,6 +29,7 @@ from dkde.runs.roots import ROOT, is_result, no_result_there, parsed_root
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_folder, sync_tree
 from dkde.stores.renaming import exchange, move
+from dkde.stores.repositories import divided, is_repository
 
 
 def publish_store(result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool) -> None:
@@ -175,7 +176,12 @@ def check_replaced(path: Path, name: str, replaces: bool) -> None:
 
 
 def is_taken(store: ResultStore) -> bool:
-    """Return whether anything is at the place of a result."""
+    """Return whether anything is at the place of a result; of a repository in its branch."""
+    if store.is_repository:
+        folder = Path(os.path.realpath(divided(store.name)[0]))
+        if store.run.is_local and not is_repository(folder):
+            return os.path.lexists(folder) and not _is_empty_folder(folder)
+        return bool(store.records.names(""))
     if store.run.is_local:
         place = Path(os.path.realpath(store.name))  # a link whose target is missing is no result
         return os.path.lexists(place) and not _is_empty_folder(place)

@@ -39,6 +39,7 @@ from dkde.runs.sessions import Ledger, being_written, total_read, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import Stage, StageShape
 from dkde.runs.store import RESULT_FORMAT, ResultStore
+from dkde.stores.repositories import checked_output
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 from dkde.typing import FloatArray
@@ -109,7 +110,7 @@ class Run:
         self._file: OutputFile | None = None
         if output is not None:
             # Checked before anything is read, so that a mistyped path fails at once.
-            output = output_of(output)
+            output = output_of(checked_output(output))
             file = file_of(output)
             if file is None:
                 check_place(output, "result", is_store=True)
@@ -227,7 +228,7 @@ class Run:
                 plan["replaces"] = True
             # Parts may begin at once. Only one of them begins the run; the others compare theirs.
             if self._store.run.begin(plan, number):
-                if number and not self._store.run.is_local:
+                if number and not (self._store.run.is_local or self._store.is_repository):
                     touch_root(self._store, plan["id"])
                 if not self._manner.restart and self._file is None and self._store.has_appeared():
                     # Another process has begun and finished one between the look and the mark.
@@ -345,6 +346,10 @@ class Run:
         )
         if self._file is not None:
             self._file.deliver(result, store.run, kept.run)
+        elif store.is_repository:
+            from dkde.runs.repository_publication import publish_in_repository  # needs icechunk
+
+            publish_in_repository(result, store, kept.run, replaces=kept.replaces)
         else:
             publish_store(result, store, kept.run, replaces=kept.replaces)
         # A heartbeat after the run is dropped would create it again; and some file systems keep the
@@ -394,7 +399,8 @@ class Run:
             if not state.holds_result:
                 raise no_result_there(store.name, store.records.get(ROOT))
         if self._manner.restart:
-            if file is None and state.holds_result and store.run.is_local:
+            is_folder = store.run.is_local and not store.is_repository
+            if file is None and state.holds_result and is_folder:
                 check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)
             if state.present is not None and (run := state.present.id) is not None:
                 at_work = Ledger(store.run.records(run)).at_work()

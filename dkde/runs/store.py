@@ -28,7 +28,9 @@ from dkde.runs.plan_schema import check_plan
 from dkde.runs.roots import are_of_result
 from dkde.stores.chunks import Strict
 from dkde.stores.json_text import from_json
+from dkde.stores.repositories import becomes_repository
 from dkde.stores.store import Records, is_remote, open_store
+from dkde.stores.versions import tip_of
 from dkde.typing import StrPath
 
 # A root attribute of every result. Nothing but a store that carries it is ever replaced.
@@ -115,8 +117,15 @@ class ResultStore:
 
     def __init__(self, path: StrPath) -> None:
         self.name = output_of(path)
-        self.records = Records(open_store(self.name), self.name)
+        # Whether it is an Icechunk repository, which keeps the results before it, too.
+        self.is_repository = becomes_repository(self.name)
+        self._records = None if self.is_repository else Records(open_store(self.name), self.name)
         self.run = RunPlace(self.name)
+
+    @property
+    def records(self) -> Records:
+        """Return the records at the place itself; of a repository those of its branch now."""
+        return self._records or Records(tip_of(self.name), self.name)
 
     @classmethod
     def at(cls, path: StrPath) -> Self:
@@ -189,14 +198,15 @@ class ResultStore:
     def listed_arrays(self) -> dict[str, dict[str, Any]]:
         """Return the metadata of a complete result's arrays, by name, from the consolidated list.
 
+        In a repository the names are those of its snapshot, which is whole.
+
         Raises
         ------
         DataSetError
             When the list is damaged or missing.
         """
         try:
-            root = from_json(self.records.get("zarr.json") or b"")
-            listed = root["consolidated_metadata"]["metadata"]
+            listed = self._listed_in_snapshot() if self.is_repository else self._listed_in_root()
             found = {
                 name: record
                 for name, record in listed.items()
@@ -213,6 +223,16 @@ class ResultStore:
             )
         return found
 
+    def _listed_in_root(self) -> dict[str, Any]:
+        root = from_json(self.records.get("zarr.json") or b"")
+        listed: dict[str, Any] = root["consolidated_metadata"]["metadata"]
+        return listed
+
+    def _listed_in_snapshot(self) -> dict[str, Any]:
+        records = self.records
+        names = [name for name in records.names("") if name != "zarr.json"]
+        return {name: from_json(records.get(f"{name}/zarr.json") or b"") for name in names}
+
     def open(self) -> xr.Dataset:
         """Open a complete result lazily; reading a missing chunk will be refused.
 
@@ -226,7 +246,9 @@ class ResultStore:
         try:
             remedy = Message("make the result again ", Remedy("restart"))
             store = Strict(self.records.store, remedy=remedy)
-            result: xr.Dataset = xr.open_zarr(store)
+            result: xr.Dataset = xr.open_zarr(
+                store, consolidated=False if self.is_repository else None
+            )
         except DkdeError:
             raise
         except Exception as error:  # damaged metadata raise almost anything
@@ -301,7 +323,8 @@ def write_result(result: xr.Dataset, store: Store) -> None:
         encoding={name: _encoding(each) for name, each in result.variables.items()},
         write_empty_chunks=True,  # so that a missing chunk is damage
     )
-    zarr.consolidate_metadata(store, zarr_format=3)
+    if store.supports_consolidated_metadata:  # a snapshot has a list of its own
+        zarr.consolidate_metadata(store, zarr_format=3)
 
 
 def _encoding(variable: xr.Variable) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from zarr.storage import StorePath, WrapperStore
 
 from dkde.errors import some, warn
 from dkde.stores.door import LACKING, Checks, checks_itself, note_absent
+from dkde.stores.shards import got
 
 # The keys of missing chunks, by array. A chunk that is read twice must count once, so keys are
 # kept; a store may lack millions, so only this many are kept for each array.
@@ -40,7 +41,7 @@ class _Watched(WrapperStore[Store]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        value = await self._store.get(key, prototype, byte_range)
+        value = await got(self._store.get, key, prototype, byte_range)
         if self._checks is not None:
             return self._checks.passed(key, value, byte_range)
         if value is None:

@@ -21,6 +21,7 @@ from zarr.storage import ObjectStore
 from dkde.errors import DataSetError
 from dkde.stores.bucket_errors import told
 from dkde.stores.door import Checks
+from dkde.stores.shards import got
 
 # A request is repeated until so many seconds have gone by. An attempt to connect takes 5, so that
 # an absent endpoint is reported within half a minute. obstore's own limit is three minutes.
@@ -93,7 +94,7 @@ class BucketStore(ObjectStore[Any]):
                 found = await self._for(key).get(name, prototype)
             self.checks.passed(name, found, None)
         with self._reaching(key):
-            found = await self._for(key).get(key, prototype, byte_range)
+            found = await got(self._for(key).get, key, prototype, byte_range)
         return self.checks.passed(key, found, byte_range)
 
     async def exists(self, key: str) -> bool:

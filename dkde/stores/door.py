@@ -25,6 +25,7 @@ from dkde.errors import DataSetError, one_line, scrubbed
 from dkde.stores.durable import create_synced
 from dkde.stores.harmless import METADATA, check_metadata
 from dkde.stores.renaming import LACKING_CALLS
+from dkde.stores.shards import got
 from dkde.stores.unpacking import ChunkLayout, check_chunk
 from dkde.typing import StrPath
 
@@ -138,7 +139,7 @@ class Folder(LocalStore):
             for name in self.checks.lacking(key):
                 refuse_pipe(self.root / name)
                 self.checks.passed(name, await super().get(name, prototype), None)
-            found = await super().get(key, prototype, byte_range)
+            found = await got(super().get, key, prototype, byte_range)
         return self.checks.passed(key, found, byte_range)
 
     def get_sync(self, key: str, **options: Any) -> Buffer | None:

@@ -17,15 +17,18 @@ from dkde.errors import DataSetError, InputError, one_line
 from dkde.stores.current_folder import check_leads_somewhere
 from dkde.stores.door import Folder
 from dkde.stores.durable import create_synced, sync_folder, write_synced
+from dkde.stores.repositories import is_icechunk
+from dkde.stores.versions import opened_snapshot
 
 # The end of the names of files that are being written.
 PARTIAL = ".partial"
 REMOTE = ("s3", "gs", "az")
 # A name or a password before the bucket's name, or parameters, which may sign a request. A question
 # mark is a wildcard only where it cannot begin parameters: these stand behind a whole name, have
-# marks of their own, or are long and do not end as a file's name does.
+# marks of their own, or are long and do not end as a file's name does. In the name of an Icechunk
+# repository a branch stands behind @.
 _CREDENTIALS = re.compile(
-    r"://[^/]*@|://.*\#|://[^/]*[?]"
+    r"(?<!icechunk)://[^/]*@|://.*\#|://[^/]*[?]"
     r"|://.*\.(?:csv|tsv|gz|parquet|nc|npy|zarr|zip)/?[?]"
     r"|://.*[?][^/]*[=&%]"
     r"|://.*[?](?![^/?*:\[]*\.\w{1,8}(?:$|::|[+\[]))[^/?*:\[]{12}",
@@ -67,7 +70,7 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
         check_leads_somewhere(path)
         return False
     refuse_credentials(os.fspath(path))
-    if scheme not in REMOTE:
+    if scheme not in (*REMOTE, "icechunk"):
         raise InputError(
             f"{path}: {scheme}:// is not known; give a folder, or a URL of {', '.join(REMOTE)}://"
         )
@@ -85,9 +88,13 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
         When the URL is of an unknown kind, holds credentials, or needs a package that is not
         installed.
     DataSetError
-        When obstore cannot open it.
+        When obstore cannot open it; or when it is an Icechunk repository, and there is none, or
+        none of this branch, tag or snapshot.
     """
-    if not is_remote(path):
+    is_url = is_remote(path)
+    if is_icechunk(path):
+        return opened_snapshot(os.fspath(path))
+    if not is_url:
         return Folder(Path(path).absolute(), read_only=read_only)
     try:
         from dkde.stores.buckets import BucketStore

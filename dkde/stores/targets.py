@@ -17,7 +17,9 @@ from typing import Any
 from dkde.errors import DataSetError, InputError, Remedy, one_line
 from dkde.stores.file_kinds import Written, is_file_name
 from dkde.stores.objects import check_object
+from dkde.stores.repositories import SCHEME, becomes_repository, divided
 from dkde.stores.store import Records, is_remote, open_store
+from dkde.stores.versions import check_branch
 from dkde.typing import StrPath
 
 # A folder of a Zarr store of version 3 or 2 holds one of these files.
@@ -78,6 +80,9 @@ def check_place(
         when something is there that may not be replaced, or when the folder above is missing or
         may not be written to.
     """
+    if is_store and becomes_repository(path):
+        check_branch(os.fspath(path))
+        path = divided(path)[0].removeprefix(SCHEME)
     if suffixes and Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: {what}s are written as {' or '.join(suffixes)} files")
     if written is not None and is_file_name(path, written):
