@@ -148,7 +148,7 @@ def measure(folder: Path, data: str, n_rows: int, n_kills: int, n_checked: int) 
     result = xr.open_zarr(output)
     rows = rng.choice(n_rows, n_checked, replace=False).tolist()
     expected = direct(store, rows, bandwidth)
-    found = np.array([float(result["log_density"][..., row]) for row in rows])
+    found = np.array([result["log_density"].isel(sample=row).item() for row in rows])
     errors = np.abs(found - expected) / np.maximum(1, np.abs(expected))
     read = json.loads(result.attrs["bytes_read"])["score"]
     total, once = (sum(each[i] for each in read.values()) for i in range(2))
