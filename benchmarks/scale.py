@@ -145,10 +145,10 @@ def measure(folder: Path, data: str, n_rows: int, n_kills: int, n_checked: int) 
         sessions.append(session(command, None, run))
         if sessions[-1].status:
             raise SystemExit(f"{' '.join(command)}: ended with status {sessions[-1].status}")
-    result = xr.open_zarr(output)
+    result = xr.open_zarr(output, chunks=None)
     rows = rng.choice(n_rows, n_checked, replace=False).tolist()
     expected = direct(store, rows, bandwidth)
-    found = np.array([result["log_density"].isel(sample=row).item() for row in rows])
+    found = result["log_density"].isel(sample=rows).values.ravel()
     errors = np.abs(found - expected) / np.maximum(1, np.abs(expected))
     read = json.loads(result.attrs["bytes_read"])["score"]
     total, once = (sum(each[i] for each in read.values()) for i in range(2))
