@@ -28,11 +28,11 @@ def work(kind: str = "zarr", panel_rows: int | None = 100, block_rows: int = 50)
 @pytest.mark.parametrize(
     ("found", "panel_rows", "times", "why"),
     [
-        (replace(SURVEY, by_cells=(0, 1)), 100, 1, "moments are made once"),
-        (replace(SURVEY, by_cells=(1,)), 100, 5, "once for moments"),
-        (SURVEY, 100, 4, "once for each of 4 query blocks"),
-        (SURVEY, None, 1, "once by each worker"),
-        (replace(SURVEY, in_leaves=False), 100, 4, "once for each of 4 query blocks"),
+        (replace(SURVEY, by_cells=(0, 1)), 100, 1, "for the moments of all query blocks"),
+        (replace(SURVEY, by_cells=(1,)), 100, 5, "for moments, and for the pairs"),
+        (SURVEY, 100, 4, "for each query block"),
+        (SURVEY, None, 1, "by each worker, which keeps"),
+        (replace(SURVEY, in_leaves=False), 100, 4, "for each query block"),
     ],
 )
 def test_training_rows(found: Survey, panel_rows: Any, times: int, why: str) -> None:
