@@ -11,6 +11,7 @@ import dask
 from distributed import Worker
 
 from dkde.engine.blocks import ShareOfBlock, score_share
+from dkde.engine.stopwatch import SUM
 
 # What each worker measures of itself would be the greatest part of the processor's time.
 _QUIET = {
@@ -43,7 +44,7 @@ class Sleeping:
         begun = time.perf_counter()
         part = score_share(*arguments)
         time.sleep(max(0.0, begun + self.draw(random.Random()) - time.perf_counter()))
-        return part._replace(seconds=time.perf_counter() - begun)
+        return part._replace(spent={SUM: time.perf_counter() - begun})
 
     def draw(self, chance: random.Random) -> float:
         """Return the seconds of an attempt."""

@@ -21,6 +21,7 @@ import numpy as np
 from dkde.engine import attempts, stragglers
 from dkde.engine.blocks import ShareOfBlock
 from dkde.engine.pool import Outcome, Pool
+from dkde.engine.stopwatch import SUM
 from dkde.engine.survey import make_survey
 from dkde.numerics.logsum import n_partial_rows
 
@@ -61,7 +62,7 @@ class CountedTime:
         def begin() -> None:
             self._idle -= 1
             seconds = self._draw()
-            part = ShareOfBlock(np.arange(n), partial, seconds)
+            part = ShareOfBlock(np.arange(n), partial, {SUM: seconds})
             self._at(self.now + seconds, lambda: end(Outcome(part, {}, seconds=seconds)))
 
         def end(outcome: Outcome) -> None:

@@ -124,7 +124,9 @@ def reading(result: Any) -> str:
     for role in ("query", "train") if noted else ():
         read, once = (sum(each[role][i] for each in noted.values()) for i in range(2))
         if once:
-            words.append(f"{role} rows {size(read)}, {read / once:.2f} times their {size(once)}")
+            times = read / once
+            often = "once" if round(times, 2) == 1 else f"{times:.3g} times their {size(once)}"
+            words.append(f"{role} rows {size(read)}, {often}")
     return "Read: " + "; ".join(words) if words else ""
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +47,9 @@ class ShareOfBlock(NamedTuple):
 
     columns: Numbers
     partial: FloatArray
-    spent: Mapping[str, float]
-    read: BytesRead
-    worker: str | None
+    spent: Mapping[str, float] = MappingProxyType({})
+    read: BytesRead = BytesRead()
+    worker: str | None = None
 
 
 def join_shares(parts: list[ShareOfBlock], n_rows: int) -> FloatArray:
