@@ -110,6 +110,7 @@ def run(
     plan = work.plan
     shape = n_density_rows(plan.n_bandwidths), plan.query.rows
     result = np.empty(shape) if keep is None else keep.room(shape)
+    n_finished = 0
     # Query blocks that an earlier session merged: their panels need not be read again.
     whole = set() if keep is None else keep.done_rows()
     for q in whole:
@@ -120,6 +121,8 @@ def run(
     panels: dict[int, dict[int, FloatArray | None]] = {}
 
     def finish(q: int, parts: Iterable[FloatArray]) -> None:
+        nonlocal n_finished
+        n_finished += 1
         values = work.densities(parts, q).stacked()
         result[:, slice(*plan.query_block(q))] = values
         if keep is not None:
@@ -154,6 +157,7 @@ def run(
     # Failed blocks of this session, and of earlier ones that were not tried again.
     if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
+    assert n_finished + len(whole) == plan.n_query_blocks
     if chosen is not None:
         # Where all blocks were kept no survey was made, and only its method is wanted.
         chosen((survey or _survey(work, pool, name)).method)
@@ -228,9 +232,16 @@ def compute(
     plan = work.plan
     set_aside = set() if keep is None else set(keep.failed())
 
+    def is_done(block: Block, is_whole: bool) -> bool:
+        """Whether there is nothing to compute: of some panels' sums no whole one can be made."""
+        if not is_whole:
+            return block in skip
+        return all((block[0], p) in skip for p in range(plan.n_panels))
+
     def waiting(is_whole: bool = False) -> Iterator[Block]:
         for number, block in every_block(plan, is_whole):
-            if block not in skip and block not in set_aside and (only is None or only(number)):
+            is_left = not is_done(block, is_whole) and block not in set_aside
+            if is_left and (only is None or only(number)):
                 yield block
 
     if next(waiting(), None) is None:

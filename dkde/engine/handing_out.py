@@ -16,13 +16,18 @@ Block = tuple[int, int]
 def every_block(plan: Plan, is_whole: bool) -> Iterator[tuple[int, Block]]:
     """Yield the blocks in the plan's order, and their numbers; there may be millions.
 
-    Where one block of each query block is all, it goes by one panel after the other: so parts of a
-    run, which share blocks out by their numbers, have as many each.
+    Where one block of each query block is all, its panel is drawn: so parts of a run, which share
+    blocks out by their numbers, have about as many each, however many parts there are.
     """
     panels = range(plan.n_panels)
     for q in range(plan.n_query_blocks):
-        for p in [q % plan.n_panels] if is_whole else panels:
+        for p in [_drawn(q) % plan.n_panels] if is_whole else panels:
             yield q * plan.n_panels + p, (q, p)
+
+
+def _drawn(number: int) -> int:
+    """Return a number that looks random (Knuth's multiplicative hash)."""
+    return (number * 2654435761 % 2**32) >> 12
 
 
 def n_shares_of(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int:

@@ -17,8 +17,9 @@ from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
-from dkde.engine.window import completed
+from dkde.engine.window import Trials, completed
 from dkde.engine.work import Work
+from dkde.errors import DataSetError
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.frame import Frame, Points
@@ -142,34 +143,51 @@ def with_whole(
     plan = work.plan
     panels = tuple(plan.panel(p) for p in range(plan.n_panels))
 
-    def missing() -> Iterator[tuple[int, tuple[Any, ...]]]:
+    def missing() -> Iterator[tuple[tuple[int, int], tuple[Any, ...]]]:
         for p, panel in enumerate(panels):
             if keep is None or (found := _kept(keep, p)) is None:
-                yield p, (work.train, work.task, survey, panel, len(panels))
+                yield (p, 0), (work.train, work.task, survey, panel, len(panels))
             else:
-                waiting[p] = found
+                waiting[p] = found if p == following else None
+                del found
+                merge()
 
     whole = _empty(work.train, work.task, survey, panels)
-    waiting: dict[int, Arrays] = {}
+    # None stands for arrays that are kept, and read again when it is their turn.
+    waiting: dict[int, Arrays | None] = {}
     n_read = n_missing = following = 0
 
     def merge() -> None:
         """Merge what is there, in the order of the panels: the last bits depend on it."""
         nonlocal n_read, n_missing, following
         while following in waiting:
-            moments, sparse, counts = _unpacked(whole, waiting.pop(following))
+            arrays = waiting.pop(following)
+            if arrays is None:
+                assert keep is not None
+                if (arrays := _kept(keep, following)) is None:
+                    raise DataSetError(
+                        f"the moments of panel {following} of the training rows were damaged "
+                        "meanwhile; make the same call again"
+                    )
+            moments, sparse, counts = _unpacked(whole, arrays)
             whole.moments.merge(moments)
             whole.sparse.merge(sparse)
             n_read, n_missing = n_read + counts[0], n_missing + counts[1]
             following += 1
 
-    with closing(completed(pool, panel_arrays, missing())) as made:
-        for p, found in made:
+    def fail(p: int, _: int, error: BaseException) -> None:
+        raise error  # twice, at two workers: no block could be computed without the panel
+
+    trials = Trials(pool, None if keep is None else fail)
+    with closing(completed(pool, panel_arrays, missing(), trials)) as made:
+        for (p, _), found in made:
+            trials.succeeded = True
             if keep is not None:
                 keep.put_beside(_name(p), _packed(found.arrays))
             if count_read is not None:
                 count_read(found.read)
-            waiting[p] = found.arrays
+            waiting[p] = found.arrays if keep is None or p == following else None
+            del found
             merge()
     merge()
     return replace(survey, whole=replace(whole, n_read=n_read, n_missing=n_missing))

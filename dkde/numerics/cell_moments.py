@@ -153,7 +153,8 @@ class CellMoments:
         Those that the others have given up are given up here, and so are the narrowest where all
         would take too many bytes.
         """
-        if (missing := [k for k in self.kept if k not in other.kept]) and other._shift is not None:
+        # Others that keep nothing have given all up, and not seen no rows.
+        if missing := [k for k in self.kept if k not in other.kept]:
             self._give_up(missing[0])
         if other._shift is None:
             return

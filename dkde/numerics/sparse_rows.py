@@ -74,7 +74,8 @@ class SparseRows:
         dense = np.zeros(len(self._cells), np.bool_)
         counts[numbers], dense[numbers] = other._counts, other._dense
         self._count(counts, dense)
-        for rows in other._rows:
+        # Without others too: cells that are dense by now have rows no more.
+        for rows in other._rows or [each[:0] for each in self._rows]:
             self._take(rows, numbers[other._numbers])
 
     @property

@@ -252,6 +252,8 @@ class Stage:
         with suppress(DataSetError):
             if parsed(self._records, key) is not None or self._records.claim(key, content):
                 return self._records.get(key) or content
+            if parsed(self._records, key) is not None:  # another session was faster
+                return self._records.get(key) or content
         self.put_beside(name, content)
         return content
 

@@ -17,12 +17,14 @@ from work import close_stages, rows_of, side_of, source_of, stage_for
 from dkde.engine import eager_run, whole_moments
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
+from dkde.engine.handing_out import every_block
 from dkde.engine.pool import calling_thread, thread_pool
 from dkde.engine.task import Survey
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
 from dkde.estimation.options import Options
+from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.sparse_rows import SparseRows
 from dkde.rows.side import Rows, Side
 from dkde.rows.sources import ArraySource, ZarrSource
@@ -250,7 +252,7 @@ def test_parts_have_as_many_blocks_each() -> None:
             )  # fmt: skip
             shares.append(done)
     assert sorted(shares[0] + shares[1]) == list(range(planned.plan.n_query_blocks))
-    assert abs(len(shares[0]) - len(shares[1])) <= 1
+    assert all(shares)
 
 
 def test_a_panel_in_memory_is_left_to_its_blocks() -> None:
@@ -297,3 +299,79 @@ def test_rows_that_are_too_many_or_too_far_out_are_not_gathered(
     many = SparseRows(1, 1.0)
     many.add(np.arange(20.0)[:, None], np.arange(20.0)[:, None])
     assert many.lost
+
+
+def test_a_panel_that_gave_its_moments_up_is_not_taken_for_one_without_rows() -> None:
+    def of(rows: Array) -> CellMoments:
+        made = CellMoments(1, np.ones(1), 1e-6, most_bytes=200_000)
+        made.add(rows)
+        return made
+
+    whole = of(np.empty((0, 1)))
+    for part in (np.random.default_rng(0).normal(size=(1000, 1)), np.arange(5000.0)[:, None] * 100):
+        whole.merge(whole.empty().filled(of(part).arrays()))
+    assert whole.kept == []
+
+
+def test_rows_of_cells_that_are_dense_in_another_panel_count_once() -> None:
+    whole = SparseRows(1, 2.0, 256)
+    for rows in (np.array([[0.5]] * 10 + [[100.5]] * 5), np.full((1000, 1), 0.7)):
+        part = SparseRows(1, 2.0, 128)
+        part.add(rows, rows)
+        whole.merge(whole.empty().filled(part.arrays()))
+    assert whole.rows is not None
+    assert len(whole.rows) + whole.n_others == 1015
+
+
+def test_partial_results_of_panels_are_no_whole_ones() -> None:
+    """As an engine leaves them that knows no moments of all rows, in the folder of this one."""
+    planned = work()
+    stage = stage_for(planned)
+    with thread_pool(1) as pool:
+        expected = run(planned, pool)
+        survey = eager_run._survey(planned, pool, "")
+        whole_moments.with_whole(planned, survey, pool, stage)
+        for q in range(planned.plan.n_query_blocks):
+            for p in range(planned.plan.n_panels - 1):
+                stage.write(q, p, planned.block(survey, q, p))
+        found = run(planned, pool, keep=stage)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_of_two_sessions_that_choose_at_once_the_first_decides() -> None:
+    stage = stage_for(work())
+    records = stage._records
+    claim = records.claim
+
+    def late(key: str, content: bytes) -> bool:
+        claim(key, b'{"whole": true}')
+        return claim(key, content)
+
+    with mock.patch.object(type(records), "claim", lambda _, *rest: late(*rest)):
+        assert stage.agreed("moments.json", b'{"whole": false}') == b'{"whole": true}'
+
+
+@pytest.mark.parametrize("n_parts", [2, 3, 4, 8])
+def test_no_part_is_without_blocks(n_parts: int) -> None:
+    planned = work(block_rows=4).plan
+    numbers = Counter(number % n_parts for number, _ in every_block(planned, True))
+    assert min(numbers[part] for part in range(n_parts)) > 0
+    assert max(numbers.values()) <= 2 * planned.n_query_blocks / n_parts
+
+
+def test_a_panel_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, failed = work(), []
+    make = whole_moments.panel_arrays
+
+    def once(*arguments: Any) -> whole_moments.PanelArrays:
+        if arguments[3][0] == 300 and not failed:
+            failed.append(1)
+            raise OSError(5, "Input/output error")
+        return make(*arguments)
+
+    with thread_pool(2) as pool:
+        expected = run(planned, pool)
+        monkeypatch.setattr(whole_moments, "panel_arrays", once)
+        found = run(planned, pool, keep=stage_for(planned))
+    assert failed
+    np.testing.assert_array_equal(found.values, expected.values)
