@@ -11,7 +11,7 @@ from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
-    SELECTOR_HELP,
+    ADDED_HELP,
     Where,
     json_option,
     sources_option,
@@ -23,7 +23,7 @@ from dkde_cli.progress import progress, stages
 from dkde_cli.runs import anywhere_option, check_place, retry_failed_option
 
 
-@click.command(cls=Command, epilog=SELECTOR_HELP)
+@click.command(cls=Command, epilog=ADDED_HELP)
 @store_argument
 @click.option("--train", metavar="SELECTOR", help="Training rows to add.")
 @click.option(

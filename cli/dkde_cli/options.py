@@ -41,13 +41,16 @@ DATA_HELP = (
     "DATA is a data set made by dkde import, any file or folder that it reads, the word digits, or "
     "a Zarr store or NetCDF file that xarray opens."
 )
-SELECTOR_HELP = (
-    f"{DATA_HELP}\n\n"
+_SELECTORS = (
     "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b] or SPLIT[label=7], several joined by +. "
-    "SOURCE has the forms of DATA, and is DATA by default. A file name alone stands for its only "
+    "{} A file name alone stands for its only "
     "split, and the word all for every split. A Zarr store or NetCDF file that xarray opens needs "
     "--features, and its groups are its splits. Quote brackets: 'train[:10000]'."
 )
+SELECTOR_HELP = (
+    f"{DATA_HELP}\n\n{_SELECTORS.format('SOURCE has the forms of DATA, and is DATA by default.')}"
+)
+ADDED_HELP = _SELECTORS.format("SOURCE is by default the data of which STORE is.")
 
 
 def gathered(name: str, make: Callable[..., Any], options: Mapping[str, Decorator]) -> Decorator:

@@ -60,14 +60,22 @@ def check_added(name: str, first: Work, whole: Work) -> None:
     for role in _SIDES:
         before, after = (getattr(work, role) for work in (first, whole))
         n_first = len(before.rows.parts)
-        for part in after.rows.parts[n_first:]:
+        for number, part in enumerate(after.rows.parts[n_first:], n_first):
             _check_units(name, before.rows.parts[0], part)
-            there = next((old for old in before.rows.parts if _share_rows(old, part)), None)
-            if there is not None:
+            known = enumerate(after.rows.parts[:number])
+            where = next((i for i, old in known if _share_rows(old, part)), None)
+            if where is None:
+                continue
+            there = after.rows.parts[where].label
+            if where >= n_first:
                 raise InputError(
-                    f"{name}: has {part.label} as {role} rows already, in {there.label} (the same "
-                    "fingerprint); name other rows"
+                    f"{part.label}: has the same rows as {there}, which are to be added too; name "
+                    "rows once"
                 )
+            raise InputError(
+                f"{name}: has {part.label} as {role} rows already, in {there} (the same "
+                "fingerprint); name other rows"
+            )
     _check_dims(name, first.query, whole.query)
 
 
@@ -101,11 +109,19 @@ def _share_rows(old: Part, new: Part) -> bool:
         return False  # rows that a filter keeps are numbered anew
     if max(old.start, new.start) >= min(old.stop, new.stop):
         return False
+    # Splits of one file may have the checksum of the file.
+    places = [part.name.rpartition("::")[0] for part in (old, new)]
+    if places[0] and places[0] == places[1] and old.name != new.name:
+        return _token(old) == _token(new)
     return _content(old) == _content(new)
 
 
 def _content(part: Part) -> str:
-    return part.checksum or stable_token(foundation(part.source).stamp())
+    return part.checksum or _token(part)
+
+
+def _token(part: Part) -> str:
+    return stable_token(foundation(part.source).stamp())
 
 
 def spent_in(found: Densities) -> float:

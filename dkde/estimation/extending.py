@@ -15,6 +15,7 @@ from dkde.estimation.extend_job import ExtendJob
 from dkde.estimation.extended_call import Added, check_extendable, derived_in
 from dkde.estimation.performing import perform
 from dkde.progress import ProgressLike
+from dkde.runs.output_names import file_of
 from dkde.runs.record import engine_of, given
 from dkde.runs.run import Manner, Run
 from dkde.runs.store import ResultStore, State
@@ -97,6 +98,11 @@ def extend(
             f"{name}: lies in a bucket, where no result is replaced in one step; name another "
             "place for the extended one, as ",
             Argument("output"),
+        )
+    if file_of(name) is not None:
+        raise InputError(
+            f"{name}: is a file; rows are added to a result in a store, as its call makes it with an "
+            "output that ends in .zarr"
         )
     ResultStore.at(name).run.put_back()  # the first result, where a kill met its replacement
     store, state = ResultStore.finished(name)

@@ -72,6 +72,23 @@ class TestRows:
         assert dkde.verify("R.zarr", blocks="all")["reason"] is None
         assert json.loads(found.attrs["provenance"])["score"]["train"]["rows"] == 80
 
+    def test_that_are_named_twice(self, scored):
+        shutil.copy("more.npy", "copy.npy")
+        refused("has the same rows as .*more.npy, which are to be added", train="more.npy+more.npy")
+        refused("copy.npy: has the same rows as", train="more.npy+copy.npy")
+
+    def test_other_splits_of_the_same_file_are_other_rows(self, rows):
+        dkde.score("digits::test", "digits::train", 3.0, output="D.zarr")
+        found = dkde.extend("D.zarr", train="digits::valid")
+        whole = dkde.score("digits::test", "digits::train+digits::valid", 3.0)
+        off = np.abs(found.log_density - whole.log_density)
+        assert (off <= found.log_density_error + whole.log_density_error).all()
+        refused("already", "D.zarr", train="digits::valid")
+
+    def test_of_a_result_that_is_a_file(self, rows):
+        dkde.score("q.npy", "t.npy", 1.0, output="R.nc")
+        refused("R.nc: is a file; rows are added to a result in a store", "R.nc")
+
     def test_that_are_not_there_or_no_selectors(self, scored, rows):
         refused("no rows to add", train=None)
         refused("nothing.npy: is not there", train="nothing.npy")
