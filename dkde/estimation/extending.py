@@ -101,8 +101,8 @@ def extend(
         )
     if file_of(name) is not None:
         raise InputError(
-            f"{name}: is a file; rows are added to a result in a store, as its call makes it with an "
-            "output that ends in .zarr"
+            f"{name}: is a file; rows are added to a result in a store, as its call makes it with "
+            "an output that ends in .zarr"
         )
     ResultStore.at(name).run.put_back()  # the first result, where a kill met its replacement
     store, state = ResultStore.finished(name)
