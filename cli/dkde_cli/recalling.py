@@ -53,6 +53,13 @@ def config_of(store: str, commands: Mapping[str, click.Command]) -> str:
     given["output"] = _below(store if "://" in store else os.path.abspath(store), folder)
     versions = ", ".join(f"{name} {text}" for name, text in call["versions"].items())
     lines = [_comment(f"Made with {versions}.")] if versions else []
+    if n_first := call.get("derived_from"):
+        lines.append(
+            _comment(
+                f"Rows were added to it. What a call derives from its training rows was derived "
+                f"from the first {n_first} of them; this file derives it from all."
+            )
+        )
     lines += [_comment(f"Paths begin in {folder}"), "", as_toml(str(command.name), given)]
     return "\n".join(lines)
 
@@ -77,7 +84,7 @@ def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
     for name, in_words in (("support", _supports), ("box", _box), ("cells", _cells)):
         if given.get(name) is not None:
             given[name] = in_words(given[name])
-    rest = {"function", "arguments", "source", "folder", "versions"}
+    rest = {"function", "arguments", "source", "folder", "versions", "derived_from"}
     given |= {name: value for name, value in call.items() if name not in rest}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -18,6 +18,7 @@ from dkde.typing import Array, FloatArray
 # The rows of a cell that is sparse, at most; and the bytes of all such rows.
 MOST_IN_CELL = 256
 MOST_BYTES = 2**26
+MOST_CELLS = 2**20  # of about 80 bytes, as their table grows
 _AT_ONCE = 2**20  # query rows times cells
 _SLACK = 1e-9  # for roundings of squared distances
 
@@ -37,8 +38,8 @@ class SparseRows:
     Attributes
     ----------
     lost : bool
-        Whether rows are missing, so that the others tell nothing: they took too many bytes, or a
-        row is so far out that it is in no cell.
+        Whether rows are missing, so that the others tell nothing: they took too many bytes, or too
+        many cells, or a row is so far out that it is in no cell.
     """
 
     def __init__(self, n_axes: int, side: float, most: int = MOST_IN_CELL) -> None:
@@ -58,7 +59,7 @@ class SparseRows:
         if self.lost:
             return
         numbers = self._cells.number(np.ascontiguousarray(coordinates, np.float64))
-        if (numbers < 0).any():
+        if (numbers < 0).any() or len(self._cells) > MOST_CELLS:
             self._lose()
             return
         self._count(np.bincount(numbers, minlength=len(self._cells)), None)
@@ -70,6 +71,9 @@ class SparseRows:
             self._lose()
             return
         numbers = self._cells.number_keys(other._cells.keys.copy())
+        if len(self._cells) > MOST_CELLS:
+            self._lose()
+            return
         counts = np.zeros(len(self._cells), np.int64)
         dense = np.zeros(len(self._cells), np.bool_)
         counts[numbers], dense[numbers] = other._counts, other._dense
@@ -153,4 +157,6 @@ class SparseRows:
 
     def _lose(self) -> None:
         self.lost = True
+        self._cells = Cells(self._n_axes, self.side, grid.MARGIN)
+        self._counts, self._dense = np.zeros(0, np.int64), np.zeros(0, np.bool_)
         self._rows, self._numbers = [], np.zeros(0, np.int64)

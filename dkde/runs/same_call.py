@@ -62,6 +62,12 @@ def check_same_call(
                 f"{name}: was {former.made}; give another name, or begin it anew ",
                 Remedy("restart"),
             )
+    if unlike and (words := _extension(found)):
+        raise OtherCallError(
+            f"{name}: {words}, which is not finished; finish it by that call, give another name, "
+            "or begin it anew ",
+            Remedy("restart"),
+        )
     if unlike:
         more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
         arguments = (found.get("call") or {}).get("arguments", {})
@@ -77,6 +83,16 @@ def check_same_call(
             "name, or begin it anew ",
             Remedy("restart"),
         )
+
+
+def _extension(found: Mapping[str, Any]) -> str:
+    """Return which rows a run adds to a result, in words; "" where it is no extension."""
+    call = found.get("call") or {}
+    if call.get("function") != "extend":
+        return ""
+    given = call["arguments"]
+    rows = [f"{side} rows {given[side]}" for side in ("train", "query") if given.get(side)]
+    return f"rows are being added to {given['result']} ({', '.join(rows)})"
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

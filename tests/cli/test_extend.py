@@ -38,4 +38,7 @@ def test_it_names_its_own_options(refused, scored):
 def test_another_output(run, scored):
     run("extend", scored, "--query", "asked.npy", "--output", "S.zarr")
     assert json.loads(run("extend", "S.zarr", "--train", "more.npy", "--json").stdout)["n"] == 14
-    assert "S.zarr" in run("status", "S.zarr", "--config").stdout
+    config = run("status", "S.zarr", "--config")
+    assert "S.zarr" in config.stdout
+    assert "derived from the first 40 of them; this file derives it from all" in config.stdout
+    assert "has no option" not in config.stderr

@@ -301,6 +301,19 @@ def test_rows_that_are_too_many_or_too_far_out_are_not_gathered(
     assert many.lost
 
 
+def test_the_table_of_cells_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dkde.numerics.sparse_rows.MOST_CELLS", 30)
+    whole = SparseRows(1, 1.0)
+    for start in (0.0, 20.0):
+        at = np.arange(start, start + 20)[:, None]
+        part = SparseRows(1, 1.0)
+        part.add(at, at)
+        assert not part.lost
+        whole.merge(part)
+    assert whole.lost
+    assert whole.arrays() == {}
+
+
 def test_a_panel_that_gave_its_moments_up_is_not_taken_for_one_without_rows() -> None:
     def of(rows: Array) -> CellMoments:
         made = CellMoments(1, np.ones(1), 1e-6, most_bytes=200_000)

@@ -222,7 +222,10 @@ class TestWhatIsAsked:
             patched.setattr("dkde.estimation.added_rows.mixed", fails)
             with pytest.raises(RuntimeError):
                 dkde.extend("R.zarr", train="more.npy")
-        refused("was begun otherwise", train="asked.npy")
+        words = "rows are being added to R.zarr .train rows .*more.npy., which is not finished"
+        refused(words, train="asked.npy")
+        with pytest.raises(DataSetError, match=words):
+            dkde.score("q.npy", "t.npy", [0.5, 1.0], output="R.zarr")  # the call that made it
         with pytest.raises(DkdeError, match="is being extended"):
             dkde.finish("R.zarr")
         assert not dkde.status("R.zarr")["complete"]
