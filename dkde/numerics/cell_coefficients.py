@@ -89,7 +89,8 @@ class Coefficients:
         self._lock = Condition()
         self._asked = 0
         self._expected = none
-        self._planes: set[int] = set()  # of which a thread makes coefficients now
+        # The first and last of planes of which a thread makes coefficients now, for each thread.
+        self._claims: list[tuple[int, int]] = []
 
     @property
     def left_out(self) -> float:
@@ -158,19 +159,20 @@ class Coefficients:
         planes = np.unique(missing >> top)
         return np.union1d(missing, expected[np.isin(expected >> top, planes)])
 
-    def _planes_of(self, batch: Keys) -> set[int]:
+    def _planes_of(self, batch: Keys) -> tuple[int, int]:
+        """Return the first and the last plane of a batch: cells between are made with it, too."""
         top = self.moments.cells.bits * (self.moments.n_axes - 1)
-        return set(np.unique(batch >> top).tolist())
+        return int(batch[0] >> top), int(batch[-1] >> top)
 
     def _claimed(self, batch: Keys, *, wait: bool) -> bool:
         """Claim the planes of a batch, unless another thread has one of them."""
-        planes = self._planes_of(batch)
+        first, last = self._planes_of(batch)
         with self._lock:
-            while self._planes & planes:
+            while any(first <= end and start <= last for start, end in self._claims):
                 if not wait:
                     return False
                 self._lock.wait()
-            self._planes |= planes
+            self._claims.append((first, last))
         return True
 
     def _made(
@@ -194,7 +196,7 @@ class Coefficients:
                 found.append((rest, np.searchsorted(wanted, rest), values, wrong))
         finally:
             with self._lock:
-                self._planes -= self._planes_of(batch)
+                self._claims.remove(self._planes_of(batch))
                 self._lock.notify_all()
         for cells, places, values, wrong in found:
             yield np.searchsorted(keys, cells), places, values, wrong
