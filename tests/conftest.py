@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,17 @@ def _own_cache_of_verified_blocks(tmp_path_factory: pytest.TempPathFactory) -> I
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a server of buckets in one process, where there are several."""
+    """Make most cases of sampled tests slow; keep tests of a server of buckets in one process."""
+    n_cases: Counter[str] = Counter()
     for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None and item.get_closest_marker("slow") is None:
+            function = item.nodeid.partition("[")[0]
+            if n_cases[function] % sampled.args[0]:
+                item.add_marker(pytest.mark.slow)
+            n_cases[function] += 1
         if "served" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("buckets"))
 

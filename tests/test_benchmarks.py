@@ -67,6 +67,7 @@ def test_help(name, script, capsys):
     assert "--json [FILE]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pair_loop(script, tmp_path):
     file = tmp_path / "loop.json"
     arguments = ["--rows", "256", "--features", "3", "9", "--repeats", "1", "--json", str(file)]
@@ -283,6 +284,7 @@ def test_selection(script, capsys, tmp_path):
     assert kept(file, "selection") == figures
 
 
+@pytest.mark.slow
 def test_many_workers_in_counted_time(script, capsys, tmp_path):
     """Most of their time they work; without second attempts, stragglers would keep them waiting."""
     file = tmp_path / "simulated.json"

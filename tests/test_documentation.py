@@ -267,6 +267,7 @@ def run(page: str, session: Session, wanted) -> None:
         pages.assert_alike(Path(figure), ROOT / "docs/figures" / figure)
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.name)
 def test_a_figure_without_its_subject_is_another(path, tmp_path):
     shown = imread(path)[..., :3]

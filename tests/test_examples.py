@@ -78,6 +78,7 @@ def test_the_digits_example_gives_the_reference_figures(digits, reference):
     np.testing.assert_allclose(digits[1]["exact"], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_digits_page_shows_what_the_example_prints(digits):
     (block,) = shown("digits")
     page, printed = block.splitlines(), digits[2].splitlines()

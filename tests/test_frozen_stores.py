@@ -63,6 +63,7 @@ def test_there_are_stores_of_each_release():
     assert {"0.1.0", dkde.__version__} <= set(RELEASES)
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_result_opens_exports_and_verifies(frozen, name, engine):
     store = frozen / "runs" / f"{name}.zarr"
@@ -140,6 +141,7 @@ def test_an_unfinished_run_of_an_early_release_is_refused_in_one_line(frozen, na
     assert sorted((path, path.stat().st_mtime_ns) for path in store.rglob("*")) == before
 
 
+@pytest.mark.sampled(3)
 def test_an_unfinished_run_of_an_early_release_is_begun_anew(frozen):
     store = frozen / "runs" / "sphere_half.zarr"
     result = same_call(frozen, store, restart=True)
@@ -251,6 +253,7 @@ class TestMovedRunsOfNow:
             source=dkde.Catalog(others, ["a", "b"]), output=f"{folder}/runs/r.zarr", **keywords,
         )  # fmt: skip
 
+    @pytest.mark.slow
     def test_parts_and_the_same_call(self, made):
         with dkde.init_only():
             self.call("first")
@@ -266,6 +269,7 @@ class TestMovedRunsOfNow:
         )  # fmt: skip
         np.testing.assert_allclose(found["log_density"], whole["log_density"], rtol=1e-12)
 
+    @pytest.mark.slow
     def test_a_protocol_finds_how_train_was_shuffled(self, made, monkeypatch):
         takes = {
             "train": Take("train", 0, 20),
@@ -298,6 +302,7 @@ class TestMovedRunsOfNow:
         assert Remedy("restart") in said.value.message.parts
 
 
+@pytest.mark.slow
 def test_blocks_of_elsewhere_are_held_to_their_bounds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

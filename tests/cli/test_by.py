@@ -41,6 +41,7 @@ def test_score_as_json_and_csv(run):
     assert len({row["bandwidth"] for row in common["rows"]}) == 2
 
 
+@pytest.mark.slow
 def test_a_run_is_set_up_done_in_parts_and_written_down(run, rows):
     words = ("score", rows, "--features", "x,y", "--query", rows, "--by", "kind")
     run(*words, "--bandwidth", "scott", "--output", "r.zarr", "--init-only")
@@ -55,6 +56,7 @@ def test_a_run_is_set_up_done_in_parts_and_written_down(run, rows):
     run("report", "r.zarr", "-o", "r.html")
 
 
+@pytest.mark.slow
 def test_map_prints_and_draws_each(run, rows):
     words = ("map", rows, "--features", "x,y", "--by", "day.quarter", "--bandwidth", "0.5")
     printed = run(*words, "--levels", "50", "-o", "m.nc", "--plot", "m.png", "--contours",

@@ -30,6 +30,7 @@ def arguments(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_result(run, arguments):
     result = run("classify", *arguments, "--output", "r.zarr", "--plot", "c.png", "--json")
     found, stored = json.loads(result.stdout), xr.open_zarr("r.zarr")

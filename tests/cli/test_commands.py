@@ -127,6 +127,7 @@ class TestScore:
 
 
 class TestEffort:
+    @pytest.mark.slow
     def test_is_printed_where_it_is_less_than_all(self, run, folder):
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((9500, 100)) * np.geomspace(10, 0.01, 100)
@@ -153,6 +154,7 @@ class TestEffort:
 
 
 class TestPlan:
+    @pytest.mark.slow
     def test_json(self, run, npz, monkeypatch):
         monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
         arguments = ["--bandwidths", "1,2", "--json", "--workers", "3", "--threads-per-worker", "2"]

@@ -177,6 +177,7 @@ class TestBandwidthsOfRowsOwn:
         columns = np.column_stack([rng.normal(size=(60, 2)), np.exp(rng.normal(size=60))])
         np.savetxt("rows.csv", columns, delimiter=",", header="x,y,s", comments="")
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.*share rows")
     def test_are_those_of_the_library(self, run):
         for option, given in ((("--bandwidth-scale", "s"), {"bandwidth_scale": "s"}),

@@ -73,6 +73,7 @@ def test_a_refusal(refused):
     assert is_clean(refused("score", "digits", "--bandwidth", "1", "--covariance", BAD))
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_page(run, table):
     run(
         "classify", table, "--train", table, "--query", table, "--by", "kind", "--bandwidth", "0.5",

@@ -1,8 +1,10 @@
 """``dkde index``, and what ``dkde import`` says of the order of rows."""
 
 import numpy as np
+import pytest
 
 
+@pytest.mark.slow
 def test_an_index_is_written_where_there_is_none(run):
     run("import", "digits", "d.zarr", "--no-index")
     assert " yes" not in run("info", "d.zarr").stdout

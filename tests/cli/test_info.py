@@ -49,6 +49,7 @@ class TestGroups:
     def test_one_that_is_not_there(self, refused, tree):
         assert "there is no such group; there are" in refused("info", f"{tree}::none")
 
+    @pytest.mark.slow
     def test_one_is_scored_as_data(self, run, tree):
         text = run(
             "score", f"{tree}::cruise/7", "--features", "a,b", "--bandwidth", 1,

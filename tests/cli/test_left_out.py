@@ -54,6 +54,7 @@ class TestLists:
             assert "emb is a column of lists of 2 numbers, and id has numbers too" in line
             assert "--features emb, or --features id" in line
 
+    @pytest.mark.slow
     def test_named_they_are_rows(self, run, lists):
         assert "emb_0, emb_1" in run("info", lists, "--features", "emb").stdout
         assert "left out  note (text)" in run("info", "alone.parquet").stdout

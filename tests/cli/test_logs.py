@@ -92,6 +92,7 @@ def test_blocks_in_the_log_of_a_program(caplog):
     assert sorted(line["rows"] for line in noted) == [[q, q + 10] for q in range(0, 40, 10)]
 
 
+@pytest.mark.slow
 def test_stages_of_a_block_are_those_in_which_its_time_went(caplog, monkeypatch):
     """A slow source is time of reading, and a slow store time of keeping."""
     rows = np.random.default_rng(0).normal(size=(40, 2))
@@ -110,6 +111,7 @@ def test_stages_of_a_block_are_those_in_which_its_time_went(caplog, monkeypatch)
         assert line["bytes_read"] == 0  # all rows are in memory
 
 
+@pytest.mark.slow
 def test_products_and_moments_have_their_stages(caplog):
     rng = np.random.default_rng(0)
     for rows, options in (

@@ -72,6 +72,7 @@ def test_an_error_is_a_line(npz):
     assert done.stderr == "Error: --bandwidths: bandwidth 0 must be a positive, finite number\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--debug", "sweep"), ("sweep", "--debug")])
 def test_debug_shows_where(npz, arguments):
     done = dkde(*arguments, npz, "--bandwidths", "0")
@@ -92,6 +93,7 @@ def test_a_closed_pipe_is_no_error(npz):
     assert done.returncode in (0, 141)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("arguments", [("info",), ("--help",), ("sweep", "--help")])
 def test_a_full_disk_is_no_defect(npz, arguments):
     # A standard output that cannot be written to; of a full one Python says the same, later.
@@ -106,6 +108,7 @@ def test_a_full_disk_is_no_defect(npz, arguments):
     assert "defect" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_digits_need_no_code_of_scikit_learn():
     code = "import sys, dkde; dkde.describe('digits'); print('sklearn' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

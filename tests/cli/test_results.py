@@ -85,6 +85,7 @@ class TestCompare:
         assert [row["class"] for row in printed["classes"]] == list(range(10))
         assert sum(row["n"] for row in printed["classes"]) == printed["n"] == 360
 
+    @pytest.mark.slow
     def test_refused(self, run, refused, stores, npz):
         run("score", npz, "--query", "test[:9]", "--bandwidth", "0.5", "--output", "c.zarr")
         line = refused("compare", "a.zarr", "c.zarr")
@@ -95,6 +96,7 @@ class TestCompare:
             "compare", "a.zarr", "b.zarr", "--bandwidth", "x"
         )
 
+    @pytest.mark.slow
     def test_numbers_that_are_not_finite_are_null(self, run, folder):
         np.savez("t.npz", train=np.zeros((2, 1)), query=np.array([[0.0], [9.0]]))
         for name in "ab":
@@ -107,6 +109,7 @@ class TestCompare:
 
 
 class TestReport:
+    @pytest.mark.slow
     def test_it_is_a_page(self, run, stores):
         result = run("report", "a.zarr", "-o", "a.html")
         assert result.stderr == "The report of a.zarr is in a.html\n"

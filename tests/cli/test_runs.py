@@ -65,6 +65,7 @@ class TestEach:
         assert now == before
         assert Path("s.csv").read_text() == table
 
+    @pytest.mark.sampled(3)
     def test_set_up_only(self, run, name, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("dkde.engine.eager_run.score_share", lambda *_: pytest.fail("computed"))
@@ -81,6 +82,7 @@ class TestEach:
         there = run(*COMMANDS[name], "--output", "my run.zarr", "--json").stdout
         assert json.loads(there) | {"seconds": 0} == json.loads(whole) | {"seconds": 0}
 
+    @pytest.mark.sampled(3)
     def test_blocks_that_fail_are_set_aside(self, run, failing, name):
         command = (*COMMANDS[name], "--output", "s.zarr")
         step = 64 if name == "cv" else 60

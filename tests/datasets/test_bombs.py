@@ -200,6 +200,7 @@ def check(name: str, answers: list[Any]) -> None:
             assert VARIABLE in text
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_in_one_line() -> None:
     found = answers(*QUICK)
     assert set(found) == set(QUICK)
@@ -237,6 +238,7 @@ def test_numbers_that_are_mostly_zeros_may_be_many() -> None:
     check_unpacked("x.csv", "its rows", 60 * 2**30, 2**30)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
 def test_pipes_in_a_folder_are_not_waited_for(tmp_path: Path) -> None:
     folders = [tmp_path / suffix for suffix in ("csv", "parquet", "npy", "nc", "pkl", "png")]

@@ -131,6 +131,7 @@ def test_many_chunks(tmp_path: Path) -> None:
         calls.clear()
 
 
+@pytest.mark.slow
 def test_checksum_is_of_the_content(source: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "other.npy", ROWS)
     stores = [tmp_path / name for name in "abcd"]
@@ -413,6 +414,7 @@ def test_opening_is_read_only(source: Path, tmp_path: Path) -> None:
         open_split(tmp_path / "s", "train").x[0] = 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("array", ["x", "label", "source_row"])
 def test_crc32c_detects_a_flipped_bit(source: Path, tmp_path: Path, array: str) -> None:
     store = tmp_path / "s"

@@ -116,6 +116,7 @@ def values_of(x, scale, offset):
     return decoded, x.astype(L) * L(scale) + L(offset)
 
 
+@pytest.mark.slow
 @settings(max_examples=few(200))
 @given(encoded(), st.integers(0, 2**32))
 def test_a_region_holds_its_rows_and_no_distance_is_below_its_bound(case, seed):
@@ -186,6 +187,7 @@ def test_nothing_is_known_of_rows_that_are_not_finite(bad):
 # ---- in a store ----
 
 
+@pytest.mark.slow
 def test_an_import_writes_an_index(store):
     for split in ("train", "test"):
         part = Catalog(str(store)).rows(split).parts[0]
@@ -248,6 +250,7 @@ def test_parts_with_an_index_and_without(store):
     assert summaries(Rows(known).mapped(Product(np.eye(100)))) is None
 
 
+@pytest.mark.slow
 def test_without_an_index_there_are_no_summaries(store):
     import_dataset("x.npz", "bare.zarr", index=False)
     assert summaries(Catalog("bare.zarr").rows("train")) is None
@@ -382,6 +385,7 @@ def source_split(x, name="train", **options):
     return SourceSplit(name, *x.shape, x.dtype, partial(array_batches, x), **options)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32),
     st.integers(1, 5000),

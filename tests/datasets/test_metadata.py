@@ -129,6 +129,7 @@ def check(stores: Path, folder: Path, kind: str, seed: int) -> None:
 KINDS = ["dataset", "result", "foreign2", "foreign3", "bare2", "bare3"]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_opened_or_refused(stores, tmp_path, kind):
     look(shutil.copytree(stores / kind, tmp_path / "whole" / kind))

@@ -56,6 +56,7 @@ def records_of(url):
 # ---- as in a folder ----
 
 
+@pytest.mark.slow
 def test_a_data_set_is_as_in_a_folder(store, source, tmp_path):
     import_dataset(source, tmp_path / "a.zarr")
     here, there = describe(tmp_path / "a.zarr"), describe(store)

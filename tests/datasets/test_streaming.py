@@ -28,6 +28,7 @@ def split_of(store: Path, name: str = "train") -> Any:
     return dkde.describe(store)["splits"][name]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("n_rows", [None, 100])
 @pytest.mark.parametrize("dtype", ["u1", "f4", ">f8", "?"])
 def test_the_same_as_from_a_file(tmp_path: Path, dtype: str, n_rows: int | None) -> None:
@@ -41,6 +42,7 @@ def test_the_same_as_from_a_file(tmp_path: Path, dtype: str, n_rows: int | None)
     np.testing.assert_array_equal(found["source_row"], np.arange(100))
 
 
+@pytest.mark.slow
 @settings(max_examples=few(15))
 @given(
     chunk=st.integers(1, 120),

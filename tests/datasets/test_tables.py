@@ -537,6 +537,7 @@ LISTS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", LISTS)
 def test_a_column_of_lists_is_rows_of_features(tmp_path: Path, kind: str) -> None:
     column = LISTS[kind](ROWS[:, :2])
@@ -804,6 +805,7 @@ def test_archives_of_pictures_are_told_what_to_do(tmp_path: Path) -> None:
         read_source(tmp_path / "x.tar.gz")
 
 
+@pytest.mark.slow
 def test_thousands_of_columns_take_linear_time(tmp_path: Path) -> None:
     names = [f"g{i}" for i in range(20_000)]
     path = text(tmp_path / "x.csv", ",".join(names) + "\n" + ",".join(["1"] * len(names)) + "\n")

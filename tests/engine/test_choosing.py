@@ -73,6 +73,7 @@ def test_wide_bandwidths_read_all(store: Path) -> None:
     assert scored(store, 500.0)[2] >= ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [30], indirect=True)
 def test_with_weights_all_is_read(store: Path) -> None:
     assert scored(store, 0.8, weights=np.linspace(0.1, 1, ROWS))[2] == ROWS

@@ -80,6 +80,7 @@ class Scripted(RowSource):
         return self.array[start:stop]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_equals_the_graph_bit_for_bit(n_threads: int, precision: str) -> None:

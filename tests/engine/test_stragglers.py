@@ -200,6 +200,7 @@ def test_the_first_answer_counts_whatever_becomes_of_the_other(after: Callable[[
     assert sorted(found) == [((n, 0), n**2) for n in range(20)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("ways", [[fail, fail], [lose, lose], [fail, lose]])
 def test_an_attempt_that_fails_does_not_fail_the_other(ways: list[Callable[[], None]]) -> None:
     those: Machines
@@ -240,6 +241,7 @@ def test_the_last_attempt_decides() -> None:
     assert len(found) == 19
 
 
+@pytest.mark.slow
 def test_a_call_that_ends_its_workers_is_not_made_twice_at_once() -> None:
     count, failed = [0], []
 
@@ -283,6 +285,7 @@ def test_while_calls_wait_a_worker_does_these() -> None:
         assert those.copied == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panel_rows", [20, 40])
 def test_blocks_are_the_same_bits_and_kept_once(panel_rows: int) -> None:
     rng = np.random.default_rng(0)

@@ -91,6 +91,7 @@ def test_near_pairs_with_weights_and_groups() -> None:
     assert_same(found, expected)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("d", "h"), [(1, 0.05), (2, 0.2), (3, 0.4)])
 def test_expansions(d: int, h: float) -> None:
     query = np.concatenate([flat(3000, d, 0), 7 + flat(5, d, 1)])  # the last are far away
@@ -247,6 +248,7 @@ def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks(kind: Any
     assert found.method.startswith("near pairs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3])
 def test_moments_are_made_for_what_an_absolute_tolerance_asks(d: int) -> None:
     rng = np.random.default_rng(d)

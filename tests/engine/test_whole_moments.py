@@ -103,6 +103,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> "Counter[int]":
     return found
 
 
+@pytest.mark.sampled(21)
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_the_oracle(kind: str, d: int) -> None:
@@ -220,6 +221,7 @@ def test_a_run_has_the_moments_of_its_first_session() -> None:
         assert not other.is_of_one_panel
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_panel_by_panel_goes_on_so() -> None:
     planned = work()
     stage = stage_for(planned)

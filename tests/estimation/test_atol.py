@@ -53,6 +53,7 @@ def direct(query: Array, train: Array, bandwidths: Any, weights: Array | None = 
     return np.array(found)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(40))
 def test_densities_are_within_one_of_the_tolerances(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -85,6 +86,7 @@ def test_densities_are_within_one_of_the_tolerances(seed: int) -> None:
         check(*found, exact, tol, float(atol))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_of_expansions(d: int) -> None:
     rng = np.random.default_rng(d)
@@ -117,6 +119,7 @@ def test_of_expansions_without_own_rows() -> None:
     assert (errors > 1e-9).any()
 
 
+@pytest.mark.slow
 def test_of_groups_of_leaves() -> None:
     rng = np.random.default_rng(1)
     train = unit_vectors(rng.normal(45, 8, 6000), rng.normal(10, 8, 6000))
@@ -132,6 +135,7 @@ def test_of_groups_of_leaves() -> None:
         check(found.values, found.errors, exact, 1e-9, atol)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("atol", [1e-3, 1e-12, 1e-40])
 def test_of_grids(atol: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(grid: Any, t: Any, task: Any, *others: Any, **options: Any) -> Any:

@@ -55,6 +55,7 @@ def by_hand(query, train, kinds, bandwidths, weights=None, priors=None, **option
     return np.transpose(joint - logsumexp(joint, axis=0))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore:.*fewer than:UserWarning")
 @parametrize_with_checks([KernelDensityClassifier()])
 def test_scikit_learns_checks(estimator, check):

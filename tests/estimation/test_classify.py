@@ -251,6 +251,7 @@ class TestKept:
             frame.to_parquet(tmp_path / f"{role}.parquet")
         return str(tmp_path / "query.parquet"), str(tmp_path / "train.parquet")
 
+    @pytest.mark.slow
     def test_the_result_is_kept(self, sides, tmp_path):
         store = tmp_path / "r.zarr"
         found = dkde.classify(*sides, H, by="kind", output=store)
@@ -271,6 +272,7 @@ class TestKept:
         assert first.predicted.tolist() == found.predicted[0].values.tolist()
         dkde.report(store, tmp_path / "r.html")
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         "name",
         ["log_posterior", "log_posterior_error", "log_density", "log_density_error", "log_prior"],

@@ -89,6 +89,7 @@ def test_large_sides_plan_at_once():
     assert cost["method"] == "chosen from a sample when it runs"
 
 
+@pytest.mark.slow
 def test_large_stores_plan_at_once():
     """Chunks were never written: rows are zeros."""
     shape, chunks = (10**8, 64), (2**16, 64)

@@ -118,6 +118,7 @@ class TestPublished:
         np.testing.assert_allclose(result.mean_log_likelihood, list(scores.values()), rtol=1e-9)
         assert float(result.best_bandwidth) == published["leave_one_out_best"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_folds", [3, 5])
     def test_of_a_grid_search(self, published, components, n_folds):
         scores = published[f"cv{n_folds}"]

@@ -91,6 +91,7 @@ def test_an_expansion_that_is_given_up_was_read_for() -> None:
     np.testing.assert_array_equal(read, 120_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [300, 20])
 def test_rows_read_are_those_that_were(sorted_store: Path, rows: int) -> None:
     query = np.load(sorted_store.parent / "x.npy")

@@ -78,6 +78,7 @@ def extension_of(result):
     return json.loads(result.attrs["provenance"])["extended"]
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore:weights 'w' apply")
 @pytest.mark.parametrize("seed", range(N_SEEDS))
 def test_a_score_extended_twice_is_that_of_all_rows(seed):
@@ -101,6 +102,7 @@ def test_a_score_extended_twice_is_that_of_all_rows(seed):
     assert len(extension_of(found)["runs"]) == 4
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore:weights 'w' apply", "ignore:.*best bandwidth", "ignore:.*rows")
 @pytest.mark.parametrize("seed", range(N_SEEDS))
 def test_an_extended_sweep_is_that_of_all_rows(seed):
@@ -125,6 +127,7 @@ def test_an_extended_sweep_is_that_of_all_rows(seed):
     assert dkde.verify("R.zarr", blocks="all")["reason"] is None
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore:.*best bandwidth", "ignore:.*rows")
 @pytest.mark.parametrize("folds", ["loo", "fold"])
 @pytest.mark.parametrize("seed", range(N_SEEDS // 2))
@@ -147,6 +150,7 @@ def test_an_extended_cross_validation_is_that_of_all_rows(seed, folds):
     assert dkde.verify("R.zarr", blocks="all")["reason"] is None
 
 
+@pytest.mark.slow
 def test_labels_that_added_rows_lack_are_left_out_with_a_warning():
     rng = np.random.default_rng(0)
     for name, n_rows in (("t", 30), ("q", 8)):

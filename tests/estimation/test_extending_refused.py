@@ -60,6 +60,7 @@ class TestRows:
         dkde.score("q.nc", "t.nc", 1.0, features=["x", "y"], output="U.zarr")
         refused("more.nc.*: x is in km, and in the rows of U.zarr in m", "U.zarr", train="more.nc")
 
+    @pytest.mark.slow
     def test_that_are_there(self, scored):
         shutil.copy("t.npy", "copy.npy")
         refused("has .*t.npy as train rows already", train="t.npy")
@@ -175,6 +176,7 @@ class TestResults:
 
 
 class TestWhatIsAsked:
+    @pytest.mark.slow
     def test_what_is_derived_is_kept_or_refused(self, rows):
         dkde.score("q.npy", "t.npy", "scott", covariance="full", output="R.zarr")
         refused("bandwidth .scott., covariance .full. was derived", train="more.npy",
@@ -232,6 +234,7 @@ class TestWhatIsAsked:
         dkde.extend("R.zarr", train="asked.npy", restart=True)
         assert dkde.status("R.zarr")["complete"]
 
+    @pytest.mark.slow
     def test_a_result_may_be_given_as_it_was_returned(self, scored):
         dkde.extend(scored, train="more.npy")
         with xr.open_zarr("R.zarr") as opened:
@@ -254,6 +257,7 @@ class TestWhatIsAsked:
         assert again.sizes["sample"] == found.sizes["sample"] + 15
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "options",

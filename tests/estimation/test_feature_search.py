@@ -34,6 +34,7 @@ def found():
     return dkde.cross_validate(rows(), GRID, folds="loo", per_feature=True)
 
 
+@pytest.mark.slow
 def test_it_is_the_best_of_a_grid_in_the_plane(found):
     scales = rows().std().to_numpy()
     choices = [scales * h for h in product(GRID, GRID)]
@@ -79,6 +80,7 @@ def test_a_refined_one_is_an_optimum_along_each_feature(options):
         assert mean_at(data, beside, folds, **options) < here
 
 
+@pytest.mark.slow
 def test_least_squares():
     data = rows(80)
     found = dkde.cross_validate(
@@ -95,6 +97,7 @@ def test_least_squares():
     np.testing.assert_allclose(found.feature_bandwidth, scales * min(scores, key=scores.get))
 
 
+@pytest.mark.slow
 def test_of_a_product_of_kernels():
     rng = np.random.default_rng(1)
     n = 150
@@ -125,6 +128,7 @@ def test_of_a_product_of_kernels():
     assert km / 900 > 2 * depth / 20
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_verified(tmp_path, found):
     rows().to_parquet(tmp_path / "rows.parquet")
     output = tmp_path / "cv.zarr"

@@ -48,6 +48,7 @@ def test_of_containers(form, frame, expected):
     assert (found.attrs["folds"], found.attrs["folds_by"]) == (3, "animal")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "nc"])
 def test_of_files_and_of_runs(suffix, frame, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,7 @@ def of_older_version(name, **keywords):
         return called(name, **keywords)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_result_is_not_called_damaged(folder, name):
     of_older_version(name)
@@ -66,6 +67,7 @@ def test_a_result_that_was_moved(folder, monkeypatch):
     assert OLDER in dkde.verify(now / "r.zarr")["reason"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CALLS)
 def test_the_same_call_is_refused_with_the_reason(folder, name):
     of_older_version(name)
@@ -95,6 +97,7 @@ def test_other_folds_are_no_older_version(folder):
     assert "older version" not in str(said.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CALLS)
 def test_folds_of_now_are_computed_again(folder, name):
     called(name)

@@ -34,6 +34,7 @@ def by_the_formula(rows, h, numbers, weights=None):
     return first - 2 * second
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("folds", ["loo", 4])
 @pytest.mark.parametrize("weighted", [False, True])

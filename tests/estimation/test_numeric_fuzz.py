@@ -15,6 +15,7 @@ import dkde
 CASES = int(os.environ.get("DKDE_NUMERIC_CASES", "2000"))
 
 
+@pytest.mark.slow
 def test_some_random_calls() -> None:
     found = tried(0, range(30))
     assert not found.wrong, "\n".join(found.wrong)

@@ -227,6 +227,7 @@ class TestWays:
 
 
 class TestAdaptive:
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kernel", ["gaussian", "exponential", "biweight"])
     @pytest.mark.parametrize("alpha", [0.5, 1.0])
     def test_factors_follow_from_a_pilot(self, kernel: str, alpha: float) -> None:

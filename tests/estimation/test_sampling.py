@@ -66,6 +66,7 @@ def rows_picked(sources, train):
 
 
 class TestLaw:
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize("covariance", ["identity", "diag", "full", "given"])
     @pytest.mark.parametrize("d", DIMENSIONS)
     @pytest.mark.parametrize("kernel", KERNELS)

@@ -459,6 +459,7 @@ class TestLabels:
         dkde.import_dataset(tmp_path / "d.npz", tmp_path / "d.zarr", shuffle_seed=1)
         return str(tmp_path / "d.zarr")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["selector", "xarray"])
     def test_of_every_kind_of_result(self, store, form):
         tree = dkde.open_dataset(store)
@@ -482,6 +483,7 @@ class TestLabels:
                 coordinate = result.coords[f"{prefix}{name}"]
                 assert np.array_equal(coordinate.values, tree[split][name].values)
 
+    @pytest.mark.slow
     def test_names_of_classes_go_along(self, tmp_path):
         """A folder of pictures for each class: to results, tables, comparisons and pages."""
         rng = np.random.default_rng(1)

@@ -31,6 +31,7 @@ SIZES = (
 )  # fmt: skip
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("model", "n_features", "options"),
     [
@@ -78,6 +79,7 @@ def test_bandwidths_by_rules_are_those_of_all_rows():
         assert found["bandwidth_values"] == pytest.approx([bandwidth])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["normal", "mixture"])
 def test_it_takes_moments_however_many_rows_there_are(model):
     call = {"n_workers": [1, 64, 512], "model": model, "baseline": False}

@@ -43,6 +43,7 @@ class TestDensity:
         expected = logsumexp(each, axis=0) - np.log(len(train))
         np.testing.assert_allclose(log_density(query, train, h), expected, rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("h", [0.15, 0.3, 1.0, 5.0])
     @pytest.mark.parametrize("train", [AWKWARD, AWKWARD[:1], AWKWARD[3:4], places(9)])
     def test_it_integrates_to_one(self, h, train):
@@ -133,6 +134,7 @@ class TestBounds:
         apart = np.sqrt(((unit_vectors(*rows.T) - true_vectors(rows)) ** 2).sum(axis=1))
         assert ROUNDING / 20 < apart.max() < ROUNDING
 
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize("h", [1e-7, 1e-6, 1.3e-6, 3e-6, 9.5e-6, 2.9e-5, 1e-3])
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     def test_hold(self, h, dtype):

@@ -83,6 +83,7 @@ def test_images_are_those_of_the_closed_form(support, n):
         assert (np.abs(found - wanted) <= errors + 1e-12 * np.maximum(1, np.abs(wanted))).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("support", [[(0, None)], [dkde.Periodic(24)], [(0, 1), None]], ids=str)
 def test_rows_summed_by_moments_see_images(support):
     train = rows_in(support, 12_000)
@@ -132,6 +133,7 @@ def test_maps_summed_along_their_axes_see_images(support, covariance):
         assert (np.abs(found[k] - wanted) <= errors[k] + 1e-11)[there].all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
 @pytest.mark.parametrize("n", [200, 9000])
 def test_images_are_left_out_with_their_row_and_its_fold(n):

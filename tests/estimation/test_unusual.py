@@ -47,6 +47,7 @@ COUNTS = dict.fromkeys(
 )
 
 
+@pytest.mark.sampled(4)
 @parametrize_with_checks(
     [KernelDensityOutlier(), KernelDensityOutlier(novelty=True)],
     expected_failed_checks=lambda estimator: COUNTS if estimator.novelty else {},

@@ -148,6 +148,7 @@ def test_each_variable_that_was_changed_is_refused_and_named(results, tmp_path, 
         shutil.rmtree(copy)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["flags", "sweep", "refined squares", "classify", "map"])
 def test_a_result_as_it_should_be_is_verified_whole(results, name):
     found = dkde.verify(results(name), blocks="all")
@@ -156,6 +157,7 @@ def test_a_result_as_it_should_be_is_verified_whole(results, name):
     assert found["figures"] >= 8
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("name", "variable"),
     [
@@ -198,6 +200,7 @@ def test_rounding_is_accepted_anywhere_and_no_more(results, tmp_path):
         dkde.verify(copy, blocks=0, anywhere=True)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("name", "derived"),
     [
@@ -234,6 +237,7 @@ def test_of_arrays_what_follows_from_the_result_alone(results, tmp_path, name, d
 
 
 class TestBlocks:
+    @pytest.mark.slow
     def test_repeated_calls_cover_all(self, results, tmp_path):
         copy = tmp_path / "copy.zarr"
         shutil.copytree(results("sweep"), copy)
@@ -246,6 +250,7 @@ class TestBlocks:
         again = dkde.verify(copy, blocks=1)
         assert (again["blocks"], again["verified"]) == (1, 2)
 
+    @pytest.mark.slow
     def test_passes_of_a_search_follow_one_from_the_other(self, folder, tmp_path):
         output = tmp_path / "r.zarr"
         cv(folder, output=output, refine=True)
@@ -276,6 +281,7 @@ class TestBlocks:
                 drawn.append(held["blocks"].tobytes())
         assert drawn[0] == drawn[1]
 
+    @pytest.mark.slow
     def test_a_cache_that_is_of_no_use_is_left_out(self, folder, tmp_path, monkeypatch):
         output, cache = tmp_path / "r.zarr", tmp_path / "cache"
         score(folder, output=output, contamination=0.1)
@@ -307,6 +313,7 @@ class TestBlocks:
         with pytest.raises(dkde.DataSetError, match="query rows 0 to 25"):
             dkde.verify(output, blocks=1)
 
+    @pytest.mark.slow
     def test_in_a_bucket(self, folder, bucket):
         score(folder, output=f"{bucket}/r.zarr", block_rows=9)
         options = {"blocks": 2, "trust_sources": True}  # of a bucket, which names local files

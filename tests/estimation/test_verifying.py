@@ -128,6 +128,7 @@ class TestParts:
             dkde.run_part(output, part, 5)
         assert_same(dkde.finish(output), score(digits))
 
+    @pytest.mark.slow
     def test_missing_parts_are_named(self, digits, output):
         begin(digits, output)
         with pytest.raises(
@@ -146,6 +147,7 @@ class TestParts:
             dkde.run_part(output, part, 5)
         assert_same(dkde.finish(output), sweep(digits))
 
+    @pytest.mark.slow
     def test_parts_go_on_with_a_run_that_was_stopped(self, digits, output):
         stopped(lambda **k: sweep(digits, output=output, **k), 5)
         with pytest.raises(dkde.IncompleteError, match=r"7 of 12 blocks are missing; run the"):
@@ -154,6 +156,7 @@ class TestParts:
             dkde.run_part(output, part, 2)
         assert_same(dkde.finish(output), sweep(digits))
 
+    @pytest.mark.slow
     def test_the_same_call_finishes_parts_too(self, digits, output):
         begin(digits, output)
         dkde.run_part(output, 0, 2)
@@ -317,6 +320,7 @@ class TestParts:
         ):
             dkde.run_part(output, 0, 2)
 
+    @pytest.mark.slow
     def test_a_part_whose_block_fails(self, tmp_path, output):
         x = np.random.default_rng(0).normal(size=(20_000, 100))
         np.save(tmp_path / "q.npy", x)
@@ -452,6 +456,7 @@ def test_a_part_on_another_processor_is_refused(digits, output, monkeypatch):
 
 
 class TestVerify:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("name", CALLS)
     def test_a_result_as_it_should_be(self, digits, output, name):
         CALLS[name](digits, output=output)

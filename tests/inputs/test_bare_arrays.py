@@ -69,6 +69,7 @@ def side(request, tmp_path, table, annotated):
     return str(tmp_path / "t.zarr")
 
 
+@pytest.mark.sampled(5)
 def test_two_dims_are_rows_and_features(side, table):
     close(dkde.score(side, side, H).log_density, table)
     close(dkde.log_density(f"{side}[:5] + {side}[5:]", side, H), table)

@@ -72,6 +72,7 @@ def test_on_the_command_line(folder):
     assert json.loads(info.stdout)["splits"]["train"]["features"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_is_made_again_verified_and_read_back(folder):
     words = ["score", "commas.csv", *WORDS, "--train", TRAIN, "--query", QUERY]
     words += ["--bandwidth", "0.5", "--decimal", ",", "--output", "r.zarr"]

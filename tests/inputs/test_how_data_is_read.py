@@ -32,6 +32,7 @@ def check(name: str, seeds: range, folder: Path) -> None:
     assert not wrong, f"{len(wrong)} of {len(seeds)}\n\n" + "\n\n".join(wrong)
 
 
+@pytest.mark.sampled(41)
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_any_form_is_read_right_or_refused(name, tmp_path):
     check(name, range(FEW), tmp_path)

@@ -182,6 +182,7 @@ def rows_shown(result, sources=None):
     return read_back(scored_rows(opened)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kinds("x.nc", "x.zarr"))
 def test_a_folder_that_was_sent_without_its_times(tmp_path, kind, monkeypatch):
     scored(tmp_path, kind)

@@ -60,6 +60,7 @@ def test_data_beside_the_result_are_opened(strange):
     assert dkde.status(strange)["sources"]["x.npy"] == str(strange.parent / "x.npy")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", ["{}/x.npy", "{}/*.npy", "{}/**/x.npy", "../other/x.npy"])
 def test_data_elsewhere_are_not_opened_unless_the_user_says_so(strange, form):
     elsewhere = strange.parents[1] / "other"
@@ -93,6 +94,7 @@ def test_a_result_of_the_user_opens_what_it_names(strange):
     assert CliRunner().invoke(cli, ["verify", "own.zarr", "--trust-sources"]).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False])
 def test_pipes_and_devices_never_block(strange, own):
     os.chmod(strange, 0o700 if own else 0o777)

@@ -96,6 +96,7 @@ def test_any_column_of_any_container_chooses_rows(train):
     np.testing.assert_allclose(found, expected(), rtol=1e-12)
 
 
+@pytest.mark.sampled(5)
 def test_weights_by_name_and_as_arrays_are_filtered_alike(train):
     options = {"features": XY, "where": {"train": WHERE}}
     for weights in ("w", FRAME.w.to_numpy(), da.from_array(FRAME.w.to_numpy(), chunks=11)):

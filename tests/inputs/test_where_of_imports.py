@@ -57,6 +57,7 @@ def stored(path, split="train"):
     return part, part.source.read(0, len(part))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", FORMS)
 def test_tables(form, tmp_path):
     source, options = FORMS[form](tmp_path)
@@ -73,6 +74,7 @@ def test_tables(form, tmp_path):
     assert dkde.describe(store)["import_options"]["where"] == WHERE
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("label", ["label", "x"])
 @pytest.mark.parametrize("form", ["CSV", "several CSV", "Parquet"])
 def test_a_column_of_the_name_label_is_that_column(form, label, tmp_path, monkeypatch):
@@ -159,6 +161,7 @@ def test_source_row_is_that_of_the_source_in_any_order(order, tmp_path):
     np.testing.assert_array_equal(rows[:, 0], TABLE["x"].to_numpy()[numbers])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_variables(suffix, tmp_path):
     path = str(tmp_path / f"t.{suffix}")

@@ -262,6 +262,7 @@ class TestCoordinates:
         weighted = dkde.log_density(query, rows, H, weights=rows.a.drop_vars("bin"), **call)
         close(weighted, query, flat(rows, ["a", "b"]), rows.a.values)
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("calendar", ["noleap", "360_day"])
     @pytest.mark.parametrize("opened", [False, True])
     def test_times_of_other_calendars_are_kept(self, field, query, tmp_path, calendar, opened):

@@ -69,6 +69,7 @@ def test_loops_are_as_bounds_take_them_to_be() -> None:
 class TestCovered:
     """No true error is above its bound."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     @settings(max_examples=few(80))
     @given(problem=problems(**SMALL))
@@ -90,6 +91,7 @@ class TestCovered:
     def test_every_kernel(self, precision: str, problem: Problem) -> None:
         assert_covered(problem, precision, panels=len(problem.train_ranges))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     @settings(max_examples=few(50))
     @given(
@@ -153,6 +155,7 @@ class TestUse:
         largest = np.maximum(1, np.maximum(np.abs(values), problem.exponents()))[known]
         assert (errors[known] <= DEFAULT_TOL["float64"] * largest).all()
 
+    @pytest.mark.sampled(24)
     @pytest.mark.parametrize("kernel", [name for name, k in KERNELS.items() if k.profile])
     @pytest.mark.parametrize("tol", [1e-9, 1e-3, 0.28, 0.99])
     def test_of_compact_kernels_is_within_the_contract(self, kernel: str, tol: float) -> None:

@@ -136,6 +136,7 @@ print(*[each.message for each in told if "compiled" in str(each.message)], sep="
 """
 
 
+@pytest.mark.slow
 def test_code_is_not_kept_in_a_folder_of_others(base):
     (base / "open").mkdir()
     (base / "open").chmod(0o777)

@@ -115,6 +115,7 @@ def problem(random: np.random.Generator, d: int, kind: str) -> tuple[Any, ...]:
     return query, train, weights, hs, 10.0 ** random.uniform(-11, -2)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("d", "kind"), list(product((1, 2, 3), KINDS)))
 def test_bound_is_never_exceeded(d: int, kind: str) -> None:
     random = np.random.default_rng([d, KINDS.index(kind)])
@@ -162,6 +163,7 @@ def test_log_densities_are_the_oracles(d: int, n: int, m: int, seed: int) -> Non
     assert (error[~failed] <= result[4:7][~failed] + 1e-13).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("d", "tol"), list(product((1, 2, 3), (1e-6, 1e-9))))
 def test_ordinary_rows_are_accurate_enough(d: int, tol: float) -> None:
     random = np.random.default_rng(d)
@@ -377,6 +379,7 @@ def test_cells_beyond_reach_are_not_translated(d: int, monkeypatch: pytest.Monke
     assert results[0].tobytes() == results[1].tobytes()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_merged_chunks_equal_one_whole(d: int) -> None:
     random = np.random.default_rng(d)
@@ -445,6 +448,7 @@ def own_of(own: Array, train: Array, weights: Array | None = None) -> Own:
     return Own(starts, train[places], None if weights is None else weights[places])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("d", "kind"), list(product((1, 2, 3), KINDS)))
 def test_own_rows_are_subtracted_within_the_bound(d: int, kind: str) -> None:
     random = np.random.default_rng([d, KINDS.index(kind), 1])

@@ -200,6 +200,7 @@ def test_coordinates_rounded_by_subtraction_are_in_the_bound(far: float) -> None
         assert_bounded(*grid_sums(cells, moved, tol=1e-9, n_train=300), truth)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("d", "tol"), list(product((2, 3), (1e-6, 1e-9))))
 def test_few_points_amid_the_rows_are_left_to_pairs(d: int, tol: float) -> None:
     random = np.random.default_rng(d)

@@ -199,6 +199,7 @@ class TestProfiles:
 
 
 class TestRadii:
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("generator", [np.random.RandomState, np.random.default_rng])
     @pytest.mark.parametrize("d", [1, 2, 3, 15])
     @pytest.mark.parametrize("name", DENSITIES)

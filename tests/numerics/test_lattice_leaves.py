@@ -66,6 +66,7 @@ def test_other_rows_are_no_lattice() -> None:
         assert lattice_query(rows) is None
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kernel", ["tophat", "epanechnikov", "biweight"])
 def test_maps_are_right(kernel: str) -> None:
     rng = np.random.default_rng(1)

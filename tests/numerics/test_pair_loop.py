@@ -73,6 +73,7 @@ def exact(query: Array, train: Array, metric: str) -> Array:
 
 
 class TestDistances:
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("metric", sorted(METRICS))
     @pytest.mark.parametrize("d", WIDTHS)
     def test_are_multiplied_by_the_factors_of_the_rows(self, d: int, metric: str) -> None:
@@ -85,6 +86,7 @@ class TestDistances:
         assert (np.abs(found - right) <= (2 * d + 7) * EPSILON * right).all()
         np.testing.assert_array_equal(least, found.reshape(GROUP, -1, CHUNK).min(axis=2))
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("metric", sorted(METRICS))
     @pytest.mark.parametrize("d", WIDTHS)
     def test_are_exact_to_the_roundings_that_bounds_take(self, d: int, metric: str) -> None:

@@ -133,6 +133,7 @@ class TestNodes:
         assert (walked(problem).effort.pairs == 0).all()
         assert_right(problem)
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("kernel", KERNELS)
     def test_at_several_bandwidths_only_the_edges_of_each_are_pairs(self, kernel: str) -> None:
         rows = np.random.default_rng(0).normal(size=(5000, 2))

@@ -123,6 +123,7 @@ def exact_sums(query: Array, train: Array, h: float, counts: Array | None = None
 class TestLeftOut:
     """Thousands of rows, of which few matter."""
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 12, 30, 68])
     @pytest.mark.parametrize("tol", [1e-9, 1e-3])
     def test_what_matters_is_there(self, d: int, tol: float) -> None:
@@ -167,6 +168,7 @@ class TestLeftOut:
 class TestHard:
     """Rows, weights and bandwidths that a walk might stumble over."""
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("kernel", sorted(KERNELS))
     @pytest.mark.parametrize(
         "rows",

@@ -247,6 +247,7 @@ class TestTheSameRows:
             "kept": score("x.npy", output="kept.zarr"),
         }
 
+    @pytest.mark.slow
     def test_of_all_kinds(self, kept, tmp_path, monkeypatch):
         for a, b in itertools.combinations(kept, 2):
             found = dkde.compare(kept[a], kept[b])
@@ -290,6 +291,7 @@ class TestTheSameRows:
         )  # fmt: skip
         assert abs(float(dkde.compare(a, b).mean_difference)) < 1e-9
 
+    @pytest.mark.slow
     def test_of_data_sets_that_number_them_otherwise(self, npz, tmp_path):
         rows = dkde.open_dataset(npz)["query"].x.values[5:12]
         np.savez(tmp_path / "some.npz", query=rows)
@@ -349,6 +351,7 @@ class TestTheSameRows:
 
 
 class TestRefused:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         ("query", "words"),
         [
@@ -398,6 +401,7 @@ class TestRefused:
         with pytest.raises(dkde.InputError, match="of 3 features and b of 2 features"):
             dkde.compare(a, b)
 
+    @pytest.mark.slow
     def test_other_columns_of_many(self, tmp_path):
         names = [f"c{number}" for number in range(2400)]
         rows = pd.DataFrame(RNG.standard_normal((6, 2400)), columns=names)

@@ -25,6 +25,7 @@ def damaged(tmp_path: Path) -> Path:
     return store
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "use",
     [

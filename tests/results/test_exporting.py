@@ -50,6 +50,7 @@ def gridded():
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 class TestTable:
+    @pytest.mark.slow
     def test_of_a_sweep(self, swept, tmp_path, suffix):
         path = tmp_path / f"o.{suffix}"
         dkde.export(swept, path)
@@ -177,6 +178,7 @@ class TestRefused:
         with pytest.raises(dkde.DataSetError, match="not complete"):
             dkde.export(store, tmp_path / "o.csv")
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("suffix", ["csv", "parquet", "nc"])
     def test_nothing_is_left_of_a_failure(self, swept, tmp_path, suffix):
         (swept / "test_log_density" / "c" / "0").unlink()

@@ -53,6 +53,7 @@ def test_where_one_result_is_meant_they_are_refused(scores):
         dkde.groups_of(scores.sel(kind="ant"))
 
 
+@pytest.mark.slow
 def test_summaries_have_a_line_for_each(scores, maps):
     text = str(dkde.summary(scores))
     assert "Score of 3 groups" in text

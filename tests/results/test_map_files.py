@@ -159,6 +159,7 @@ class TestGeoTiff:
         dkde.export(found, path)
         assert self.read(path).shape == (6, 5, 4)
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         "asked",
         [
@@ -287,6 +288,7 @@ class TestPictures:
             with pytest.raises(InputError, match=r"a: a map has no figures .* show it alone"):
                 show(two)
 
+    @pytest.mark.slow
     def test_summary_and_report_show_the_map(self, tmp_path):
         found = normal(levels=[50], output=tmp_path / "map.zarr")
         text = str(dkde.summary(tmp_path / "map.zarr"))

@@ -68,6 +68,7 @@ def swept(tmp_path):
     return result
 
 
+@pytest.mark.slow
 def test_what_it_holds(swept, tmp_path):
     dkde.report(swept, tmp_path / "r.html")
     page, result = Page(tmp_path / "r.html"), xr.open_zarr(swept)
@@ -92,6 +93,7 @@ def test_what_it_holds(swept, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_it_loads_nothing(swept, tmp_path):
     dkde.report(swept, tmp_path / "r.html")
     page = Page(tmp_path / "r.html")
@@ -104,6 +106,7 @@ def test_it_loads_nothing(swept, tmp_path):
     assert page.of("meta")[1]["content"].startswith("default-src 'none'; ")
 
 
+@pytest.mark.slow
 def test_rows_that_are_gone_are_a_note(swept, tmp_path):
     shutil.rmtree(tmp_path / "digits.zarr")
     dkde.report(swept, tmp_path / "r.html")
@@ -226,6 +229,7 @@ def test_of_rows_along_two_dims(tmp_path):
     assert "row lat lon log-density 5 20.5 3 5.0000 4 20.5 2 4.0000 3 20.5 1 3.0000" in text
 
 
+@pytest.mark.slow
 def test_refused(swept, tmp_path):
     with pytest.raises(dkde.InputError, match=r"reports are written as \.html or \.htm files"):
         dkde.report(swept, tmp_path / "r.pdf")

@@ -43,6 +43,7 @@ def place(request, tmp_path, monkeypatch):
     return f"obs.{request.param}", "kind == 'fox' and year > 2018"
 
 
+@pytest.mark.sampled(4)
 def test_a_run_records_its_filter_resumes_by_it_and_reads_its_rows_again(place):
     name, where = place
     call = {"query": name, "train": name, "bandwidth": 0.5, "features": XY, "output": "r.zarr"}

@@ -94,6 +94,7 @@ def test_any_range_is_those_rows(path: Path, form: str, small_blocks: None) -> N
     np.testing.assert_array_equal(weights.read(3, 60), X[3:60, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["gzipped", "folder"])
 def test_answers_and_checksums_are_those_of_loaded_files(
     path: Path, form: str, monkeypatch: pytest.MonkeyPatch
@@ -344,6 +345,7 @@ def _table_of(path: Path) -> tuple[Any, ...]:
     return table.files, table._layouts, table._columns
 
 
+@pytest.mark.slow
 def test_a_run_begun_when_the_file_was_loaded_goes_on_and_is_verified(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +380,7 @@ def test_a_run_begun_when_the_file_was_loaded_goes_on_and_is_verified(
         score()
 
 
+@pytest.mark.slow
 def test_an_import_is_that_of_a_loaded_file(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +400,7 @@ def test_an_import_is_that_of_a_loaded_file(
         assert (a["checksum"], a["labels"]) == (b["checksum"], b["labels"])
 
 
+@pytest.mark.slow
 def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
     store = from_url(bucket)
     for k in range(3):

@@ -99,6 +99,7 @@ def test_lazy_rows_are_cut_at_borders_of_chunks(chunks, dtype, masks):
     )
 
 
+@pytest.mark.slow
 @given(CHUNKS)
 def test_variables_along_one_dim_are_cut_as_lazy_arrays_are(chunks):
     names = [f"v{i}" for i in range(1024)]

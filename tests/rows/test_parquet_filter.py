@@ -87,6 +87,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.sampled(21)
 @pytest.mark.parametrize("name", [*COLUMNS, *DAYS, *TEXTS, *TIMES])
 def test_columns_of_every_type_are_compared_with_literals_and_with_each_other(
     table: Path, name: str

@@ -318,6 +318,7 @@ def put(bucket: str, key: str, table: Any) -> None:
     obstore.put(from_url(bucket), key, content.getvalue())
 
 
+@pytest.mark.slow
 def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
     for k in range(3):
         put(bucket, f"t/kind={k}/part.{k}.parquet", TABLE.slice(1000 * k, 1000))

@@ -164,6 +164,7 @@ class TestNamedByTheUser:
             )
         return table if kind == "frame" else f"{folder}/t.{kind}"
 
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize(("query", "train"), list(product(KINDS, KINDS[:3])))
     @pytest.mark.parametrize("names", [("y", "x"), ("latitude", "lng")])
     def test_of_any_container(self, tmp_path, query, train, names):

@@ -119,6 +119,7 @@ class TestReading:
         source = ZarrSource(array(tmp_path / "x.zarr", rows(600), 10, 300))
         assert source.cuts(0, 600) == [0, 150, 300, 450, 600]
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("seed", range(4))
     def test_any_shards_equal_the_naive_loop(self, tmp_path, seed):
         chance = np.random.default_rng(seed)

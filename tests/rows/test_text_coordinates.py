@@ -39,6 +39,7 @@ def written(dataset, folder, form):
 FORMS = ["dataset", "nc", "zarr 2", "zarr 3"]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("name", ["station", "label"])
 @pytest.mark.parametrize("label", [NAMES, missing()], ids=["whole", "missing"])
 @pytest.mark.parametrize("form", FORMS)

@@ -222,6 +222,7 @@ class TestStoresAndFiles:
         subprocess.run([sys.executable, "-W", "ignore", "r.py"], check=True, timeout=120)
         close(xr.DataArray(np.load("r.npy"), dims=("b", "a")), expected(opened(points), grid))
 
+    @pytest.mark.slow
     def test_groups_are_splits(self, tmp_path, points, grid):
         for kind in ("hdf5", "zarr"):
             path = str(tmp_path / f"tree.{kind}")
@@ -397,6 +398,7 @@ REFUSED = [
 
 
 class TestRefusals:
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize(("features", "options", "message"), REFUSED)
     def test_in_a_line(self, files, features, options, message):
         path, _ = files

@@ -205,6 +205,7 @@ def case(data: Path, bucket: str) -> Case:
     return Case(data, bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "k"), [
     ("restart", "after", 60), ("parts", "kill before", 12),
 ])  # fmt: skip

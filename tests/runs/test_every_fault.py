@@ -175,6 +175,7 @@ def operations(name: str, data: Path) -> int:
         shutil.rmtree(case.folder, ignore_errors=True)
 
 
+@pytest.mark.sampled(21)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)

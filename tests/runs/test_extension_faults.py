@@ -87,6 +87,7 @@ def tried(data, folder, kind, n_tries):
         check(data, folder, kind, k, first, expected)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_at_some_operations_loses_nothing(data, folder, kind):

@@ -27,6 +27,7 @@ def made(tmp_path_factory):
     watch.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_random_edits_do_no_harm(made):
     root, watch = made
@@ -55,6 +56,7 @@ def test_many_random_edits_do_no_harm():
     assert re.search(r" 0 faults", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_search_sees_what_goes_wrong(made):
     root, watch = made
     watch.traps = str(root / "made" / "traps")

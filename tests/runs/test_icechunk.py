@@ -52,6 +52,7 @@ def killed(*_, **__):
 
 
 class TestResults:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("name", ["r.icechunk", "icechunk://r.icechunk", "r.icechunk@main"])
     def test_are_one_commit_and_nothing_beside_it(self, name):
         found = score(name)
@@ -74,6 +75,7 @@ class TestResults:
             assert_array_equal(found.log_density, result.log_density)
             assert dkde.verify(f"r.icechunk@{snapshot}")["blocks"] > 0
 
+    @pytest.mark.sampled(4)
     @pytest.mark.filterwarnings("ignore::UserWarning")
     @pytest.mark.parametrize("kind", ["sweep", "cv", "groups", "map"])
     def test_of_other_calls(self, kind):
@@ -94,6 +96,7 @@ class TestResults:
         if kind != "map":  # of arrays in memory no call is recorded
             assert dkde.verify("r.icechunk")["blocks"] > 0
 
+    @pytest.mark.slow
     def test_commands(self):
         asked = ["x.npy", "--query", "q.npy", "--bandwidth", "0.5,1", "--output", "r.icechunk"]
         command("score", *asked)
@@ -120,6 +123,7 @@ class TestResults:
         with dkde.connect(workers=2):
             assert_array_equal(score("r.icechunk").log_density, score().log_density)
 
+    @pytest.mark.slow
     def test_in_a_bucket(self, bucket):
         pytest.importorskip("boto3")
         expected, output = score(), f"{bucket}/r.icechunk"

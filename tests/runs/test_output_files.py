@@ -97,6 +97,7 @@ def test_parts_of_a_run_that_becomes_a_file(data, named):
     np.testing.assert_array_equal(densities("scores.parquet"), found.log_density)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", kinds("nc"))
 def test_a_file_that_is_there_stays_until_it_is_replaced(data, name):
     score(data, name)

@@ -127,6 +127,7 @@ class TestFolder:
         assert Path("r.zarr").is_symlink() == (kind != "folder")
         assert list(Path().rglob("*.run")) == []
 
+    @pytest.mark.slow
     def test_a_reader_sees_the_old_one_or_the_new_one(self, folder):
         """At each moment, and never neither."""
         published(1)
@@ -236,6 +237,7 @@ class TestFolder:
         assert note.read_text() == "mine"
         assert values() == {1.0}
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("name", [
         "notes.txt", "d.zarr/zarr.json", ".hidden", "log_density/notes.txt", "log_density/c/notes",
         "log_density/c/7", "log_density/c/0.txt", "log_density/mine/zarr.json", "mine/c/0",

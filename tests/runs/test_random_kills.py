@@ -144,6 +144,7 @@ def call(tmp_path, monkeypatch):
     return {"query": "q.npy", "train": "x.npy", "bandwidth": H, **PLAN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", N_KILLS)
 def test_a_repository_as_the_output(server, call, n_kills):
     pytest.importorskip("icechunk")
@@ -152,6 +153,7 @@ def test_a_repository_as_the_output(server, call, n_kills):
     kill_and_resume(server, call, outputs, n_kills, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", N_KILLS)
 def test_a_commit_in_a_repository_that_is_there(server, call, n_kills):
     icechunk = pytest.importorskip("icechunk")
@@ -170,6 +172,7 @@ def test_a_commit_in_a_repository_that_is_there(server, call, n_kills):
         assert len(list(found.ancestry(branch=branch))) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", N_KILLS)
 def test_a_sharded_array_as_the_rows(server, call, n_kills):
     rows = np.load("x.npy")
@@ -179,6 +182,7 @@ def test_a_sharded_array_as_the_rows(server, call, n_kills):
     kill_and_resume(server, call, (f"r{i}.zarr" for i in range(n_kills + 1)), n_kills, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", N_KILLS)
 def test_a_bucket(server, call, bucket, n_kills):
     expected = dkde.score(**call).log_density

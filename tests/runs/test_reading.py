@@ -29,6 +29,7 @@ def noted(result):
     return json.loads(result.attrs["bytes_read"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", [None, "r.zarr"])
 def test_a_result_says_how_much_was_read(store, output):
     found = dkde.score(
@@ -61,6 +62,7 @@ def test_parts_of_chunks_count_as_whole_ones(store):
     assert noted(found)["score"]["query"] == [80 * 24, 80 * 24]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_resumed_counts_all_sessions(store):
     call = {
         "query": "query", "train": "train", "source": store, "bandwidth": 0.5, "block_rows": 40,

@@ -134,6 +134,7 @@ def test_leftovers_are_found_and_removed(half):
     assert dkde.status("r.zarr")["stages"]["score"]["done"] == 2
 
 
+@pytest.mark.slow
 def test_what_an_older_result_left_in_a_bucket_is_found_and_no_file_of_a_user(bucket):
     url = f"{bucket}/r.zarr"
     dkde.score("q.npy", "t.npy", 1.0, output=url, block_rows=10)
@@ -185,6 +186,7 @@ def test_an_older_result_is_moved_back(half, expected):
     assert not Path("r.zarr.run").exists()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("root", [b"", b'{"attributes"', bytes(40)])
 def test_a_result_whose_root_is_damaged_is_not_replaced(root):
     score()

@@ -129,6 +129,7 @@ class TestRecords:
 
 
 class TestFinished:
+    @pytest.mark.slow
     def test_a_result_opens_with_the_same_call(self, folder, later, call):
         expected = call(output="r.zarr")
         later()
@@ -138,6 +139,7 @@ class TestFinished:
         )
         assert_within(found, expected)
 
+    @pytest.mark.slow
     def test_it_is_held_to_its_bounds_and_not_to_the_bit(self, folder, later, call):
         call(output="r.zarr")
         array = zarr.open_array("r.zarr/log_density", mode="r+")
@@ -189,6 +191,7 @@ class TestUnfinished:
         with pytest.raises(dkde.DataSetError, match=f"{word} engine"):
             dkde.run_part("r.zarr", 0, 2)
 
+    @pytest.mark.slow
     def test_it_is_begun_anew_with_other_blocks(self, folder, later, call):
         stopped(call, 3)
         later()
@@ -198,6 +201,7 @@ class TestUnfinished:
         assert recorded()["machine"]["engine"] == task.REVISION
         assert dkde.verify("r.zarr")["exact"]
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("stage", ["first", "last"])
     def test_it_goes_on_in_the_blocks_that_it_recorded(self, folder, later, call, stage):
         """Stopped in its first stage or in the last, whose blocks are cut already."""
@@ -227,6 +231,7 @@ class TestUnfinished:
             assert cut_of(result, name) == cut_of(expected, name)
         assert_within(result, expected)
 
+    @pytest.mark.slow
     def test_one_that_was_begun_in_parts_is_done_in_parts(self, folder, later, call):
         expected = call()
         with dkde.init_only():

@@ -130,6 +130,7 @@ class TestGoingOn:
         with xr.open_zarr(output) as stored:
             xr.testing.assert_identical(stored.load(), result)
 
+    @pytest.mark.slow
     def test_what_is_done_is_not_done_again(self, call, output):
         calls, progress = counting()
         call(progress=progress)
@@ -164,6 +165,7 @@ class TestGoingOn:
         error = stopped(call, 4, output=output)
         assert any("4 of " in note and "the same call goes on" in note for note in error.__notes__)
 
+    @pytest.mark.slow
     def test_a_complete_result_is_returned(self, call, output):
         first = call(output=output)
         before = sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*"))
@@ -286,6 +288,7 @@ class TestGoingOn:
 
 
 class TestStore:
+    @pytest.mark.slow
     def test_it_says_what_it_is(self, call, output):
         stopped(call, 4, output=output)
         call(output=output)
@@ -311,6 +314,7 @@ class TestStore:
         )
         assert "provenance" in stored.attrs
 
+    @pytest.mark.slow
     def test_no_block_is_left(self, call, output):
         call(output=output)
         assert os.listdir(output.parent) == ["r.zarr"]
@@ -329,6 +333,7 @@ class TestStore:
         stopped(lambda **k: CALLS["score"](source=digits, **k), 12, output=output)
         assert len(list((run_folder(output) / "score").glob("*.npz"))) < 12
 
+    @pytest.mark.slow
     def test_every_chunk_has_its_checksum(self, call, output):
         call(output=output)
         for _, array in zarr.open_group(output, mode="r").arrays():
@@ -407,6 +412,7 @@ class TestRefusals:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             CALLS["sweep"](source=digits, output=output)
 
+    @pytest.mark.slow
     def test_other_machines(self, digits, output, monkeypatch):
         def call(**keywords):
             return CALLS["score"](source=digits, output=output, **keywords)
@@ -424,6 +430,7 @@ class TestRefusals:
         # What is complete may be looked at from anywhere.
         call()
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("restart", [False, True])
     @pytest.mark.parametrize("kind", ["data set", "group", "folder", "file", "version 2"])
     def test_what_is_no_result_is_left_alone(self, tmp_path, digits, output, kind, restart):
@@ -443,6 +450,7 @@ class TestRefusals:
             CALLS["score"](source=digits, output=output, restart=restart)
         assert sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*")) == before
 
+    @pytest.mark.slow
     def test_two_at_once(self, digits, output):
         seen = []
 
@@ -484,6 +492,7 @@ class TestRefusals:
                 if not isinstance(error, xr.Dataset):
                     assert "is being written" in str(error)
 
+    @pytest.mark.slow
     def test_two_that_restart_at_once(self, digits, output):
         """One wins: at no moment are two at work."""
         expected, barrier = CALLS["score"](source=digits), threading.Barrier(2)
@@ -536,6 +545,7 @@ class TestRefusals:
 
 
 class TestDamage:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["score", "score, one panel"])
     def test_a_flipped_byte_in_kept_blocks(self, digits, output, name):
         def call(**keywords):
@@ -640,6 +650,7 @@ class TestDamage:
         with xr.open_zarr(output) as stored:
             assert_same(stored, done[1])
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("content", [b"", b'{"asked": {', b"{}"])
     def test_a_damaged_plan_is_read_from_its_copy(self, digits, output, content):
         def call(**keywords):
@@ -658,12 +669,14 @@ class TestDamage:
         assert_same(call(restart=True), CALLS["score"](source=digits))
         assert os.listdir(output.parent) == ["r.zarr"]
 
+    @pytest.mark.slow
     def test_a_missing_chunk_of_a_complete_result(self, call, output):
         call(output=output)
         (output / "log_density/c").rename(output / "gone")
         with pytest.raises(dkde.DataSetError, match=r"log_density: chunk c/.* is missing"):
             call(output=output).load()
 
+    @pytest.mark.slow
     def test_another_processor_or_library_of_linear_algebra(self, call, output, monkeypatch):
         for name in ("processor", "blas"):
             with pytest.MonkeyPatch.context() as patch:
@@ -672,6 +685,7 @@ class TestDamage:
             with pytest.raises(dkde.DataSetError, match=f"begun elsewhere: {name} was .another"):
                 call(output=output)
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("writes", [0, 1, 2, 3, 5])
     def test_a_full_disk(self, digits, output, monkeypatch, writes):
         """As the file system says it; `test_run_faults` has a real one."""

@@ -263,6 +263,7 @@ class TestMerging:
 
 
 class TestCommits:
+    @pytest.mark.slow
     def test_a_block_is_committed_within_a_second(self, records, segments, commits, tmp_path):
         commits.keep(segments, "score", Key(3), block(0))
         assert files(tmp_path) == []

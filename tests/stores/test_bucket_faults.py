@@ -139,17 +139,20 @@ def index(bucket: str, tmp_path: Path) -> Trial:
     )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "delay"])
 def test_every_request_of_a_file(file, kind):
     for k in range(1, file.n + 1):
         assert file.check(partial(bucket_faults, kind, k), is_file=True).fired
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("kind", "from_end"), [("before", 20), ("after", 0), ("kill after", 9)])
 def test_some_requests_of_an_import(over, kind, from_end):
     assert over.check(partial(bucket_faults, kind, over.n - from_end)).fired
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["file", "over"])
 def test_an_answer_is_lost(request, name, served):
     """The client asks again: what it finds is its own."""

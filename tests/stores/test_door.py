@@ -101,6 +101,7 @@ def refused(mark, *arguments):
     return result.output
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("layout", ["plain", "consolidated", "listed"])
 @pytest.mark.parametrize("form", HOSTILE)
 def test_a_foreign_store_is_refused(form, layout, mark):
@@ -150,6 +151,7 @@ def runs(mark):
     return ["whole.zarr"]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", HOSTILE)
 def test_a_result_is_refused(form, runs, mark):
     for store in runs:
@@ -170,6 +172,7 @@ def test_an_array_of_a_result_that_is_in_no_list_is_refused(form, runs, mark):
     assert "log_density_error" in said
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", HOSTILE)
 def test_a_data_set_is_refused(form, runs, mark):
     plant_in_list("a.zarr", "train/label", form)
@@ -361,6 +364,7 @@ def test_shards_whose_index_cannot_be_followed_are_refused():
             metadata(*codecs)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("key", ["zarr.json", "log_density/c/0/0", "log_density/zarr.json"])
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_pipes_and_devices_in_a_store_are_not_read(tmp_path, key, kind):

@@ -253,6 +253,7 @@ def chosen(trial: Trial, step: int) -> Iterator[tuple[str, int]]:
         yield kinds[number % len(kinds)], k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", ["a file"], indirect=True)
 def test_every_operation_of_a_file(system, trial):
     for kind in KINDS:
@@ -265,6 +266,7 @@ def test_every_operation_of_a_file(system, trial):
         assert k > (5 if kind in READS else 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", ["export to .csv"], indirect=True)
 def test_every_operation_of_a_table(trial):
     for k in range(1, trial.n + 2):
@@ -272,6 +274,7 @@ def test_every_operation_of_a_table(trial):
             trial.check(kind, k, k % 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", ["import over"], indirect=True)
 def test_power_cuts_of_an_import(trial):
     """At some operations, and after the last."""
@@ -281,6 +284,7 @@ def test_power_cuts_of_an_import(trial):
         assert trial.check("cut", trial.n + 1, seed).done
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("trial", "step"), [("import", 7), ("import over", 9), ("index", 23), ("sample", 23)],
     indirect=["trial"],
@@ -339,6 +343,7 @@ def lacking(number: int) -> Callable[..., Any]:
     return fail
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["import over", "index again", "sample", "a file"])
 def test_without_hard_links_flags_locks_and_flushes(name, tmp_path, monkeypatch):
     monkeypatch.setattr(renaming, "_call", lambda: lambda *_: errno.EINVAL)
@@ -380,6 +385,7 @@ def test_names_that_differ_in_case_are_one_place(tmp_path):
 # ---- durable writing by itself ----
 
 
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("kind", KINDS)
 def test_durable_files(kind, system, tmp_path):
     folder = tmp_path / "f"
@@ -488,6 +494,7 @@ READ = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", READ)
 def test_what_cannot_be_read_is_said_in_a_line(name, sources):
     n = count(sources, lambda: READ[name](sources), reads=True)

@@ -142,6 +142,7 @@ class TestWhereNothingWas:
         np.testing.assert_array_equal(rows(folder / "s.zarr"), A)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    @pytest.mark.sampled(4)
     def test_an_empty_folder_is_taken_while_it_is_empty(self, folder, system):
         store = folder / "s.zarr"
         store.mkdir()
@@ -176,6 +177,7 @@ class TestWhatIsOverwritten:
         import_dataset(folder / "b.npy", folder / "s.zarr")
         return folder / "s.zarr"
 
+    @pytest.mark.sampled(4)
     def test_it_is_replaced(self, folder, store, system):
         import_dataset(folder / "a.npy", store, overwrite=True)
         np.testing.assert_array_equal(rows(store), A)
@@ -190,6 +192,7 @@ class TestWhatIsOverwritten:
 
         refused(CHANGED, folder / "a.npy", store, meanwhile, overwrite=True)
 
+    @pytest.mark.sampled(8)
     @pytest.mark.parametrize("name", ["precious", "zarr.json"])
     def test_what_was_put_into_it_stays(self, folder, store, system, name):
         refused(
@@ -206,6 +209,7 @@ class TestWhatIsOverwritten:
         )  # fmt: skip
         np.testing.assert_array_equal(rows(store), A + 1)
 
+    @pytest.mark.sampled(4)
     def test_it_was_removed_meanwhile(self, folder, store, system):
         import_dataset(
             folder / "a.npy", store, overwrite=True, progress=once(lambda: shutil.rmtree(store))
@@ -219,6 +223,7 @@ class TestWhatIsOverwritten:
         )
         np.testing.assert_array_equal(rows(store), A)
 
+    @pytest.mark.sampled(4)
     def test_what_comes_in_the_last_moment_is_put_back(self, folder, store, system, monkeypatch):
         """After it was looked at for the last time, and before it is exchanged."""
         kept = publishing.exchange
@@ -486,6 +491,7 @@ class TestWhatIsLeft:
         assert not killed.exists()
         import_dataset(folder / "a.npy", folder / "s.zarr", overwrite=True)
 
+    @pytest.mark.slow
     def test_a_look_names_it(self, folder, killed):
         named = f"{killed} was left by a command that was killed; remove it"
         with (
