@@ -45,6 +45,16 @@ def _supports() -> None:
     dkde.log_density(rows, rows, 0.1, kernel="epanechnikov")
 
 
+def _supports_of_higher_powers() -> None:
+    rows = _RNG.normal(size=(20_000, 2))
+    dkde.log_density(rows, rows, 0.1, kernel="biweight")
+
+
+def _supports_without_moments() -> None:
+    rows = _RNG.normal(size=(2000, 2))
+    dkde.log_density(rows, rows, 0.1, kernel="cosine")
+
+
 def _cells() -> None:
     rows = _RNG.normal(size=(20_000, 2))
     dkde.log_density(rows, rows, 0.3)
@@ -62,7 +72,10 @@ def _products_in_float32() -> None:
 
 
 # Of two processes, which take these in turn, either has about as much to compile.
-_CALLS = (_leaves, _supports, _groups, _cells, _products_in_float32, _products)
+_CALLS = (
+    _leaves, _supports, _groups, _cells, _supports_without_moments, _products_in_float32,
+    _supports_of_higher_powers, _products,
+)  # fmt: skip
 
 
 def warm(number: int, count: int) -> None:

@@ -20,6 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from dkde.numerics.compiling import compiled_within
+from dkde.numerics.scalars import lesser
 from dkde.numerics.vectors import (
     CODES,
     FUSED,
@@ -229,13 +230,13 @@ def _all_beyond(least, limit_bits):  # type: ignore[no-untyped-def]
     """Return whether all distances so far are beyond a limit, all as bits."""
     low = least[0]
     for chunk in range(16):
-        low = min(low, least[chunk])
+        low = lesser(low, least[chunk])
     return low > limit_bits
 
 
 @_compile_ordered
 def squared_distances(  # type: ignore[no-untyped-def]
-    metric, width, rows, at, tiles, start, limit, out, out_bits, least
+    metric, width, rows, at, tiles, start, limit, out, least
 ):
     """Fill ``out`` with the squared distances of rows at, ..., at + 3 to a leaf's rows.
 
@@ -248,8 +249,7 @@ def squared_distances(  # type: ignore[no-untyped-def]
         Of which a leaf's tile begins at ``start``.
     limit : float
         Beyond which no distance is asked for.
-    out, out_bits : array (GROUP * LEAF,)
-        The same memory, as float64 and as int64.
+    out : array (GROUP * LEAF,)
     least : array (GROUP * LEAF // CHUNK,) of int64
         Receives the least distance of each row and chunk, as bits.
 
@@ -263,12 +263,12 @@ def squared_distances(  # type: ignore[no-untyped-def]
     elif metric == 2:
         _square_largest(rows, at, tiles, start, 0, width, tiles, 0, out, least)
     else:
-        stop = min(BLOCK, width)
+        stop = lesser(BLOCK, width)
         _add_squares(rows, at, tiles, start, 0, stop, tiles, 0, out, least)
         for column in range(BLOCK, width, BLOCK):
             if _all_beyond(least, np.float64(limit).view(np.int64)):
                 return False
-            stop = min(column + BLOCK, width)
+            stop = lesser(column + BLOCK, width)
             _add_squares(rows, at, tiles, start, column, stop, tiles, 0, out, least)
     return True
 
@@ -324,4 +324,4 @@ def nearest_that_counts(out, i, row, own, query_codes, codes, leaf, least):  # t
         out[i * LEAF + own[row] % LEAF] = inf
         set_least(out, i, least)
     c = i * 4
-    return min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))
+    return lesser(lesser(least[c], least[c + 1]), lesser(least[c + 2], least[c + 3]))

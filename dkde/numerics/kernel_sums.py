@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from dkde.numerics.compiling import compiled_within
 from dkde.numerics.distances import CHUNK, LEAF
 from dkde.numerics.radii import cosine_profile
+from dkde.numerics.scalars import lesser
 from dkde.numerics.vectors import (
     FUSED,
     LANES,
@@ -147,18 +148,18 @@ def add_compact(code, d2, start, weights, first, inverse):  # type: ignore[no-un
             total += weights[first + p] if d2[start + p] * inverse < 1.0 else 0.0
     elif code == 3:
         for p in range(np.uint64(128)):
-            total += weights[first + p] * (1.0 - min(d2[start + p] * inverse, 1.0))
+            total += weights[first + p] * (1.0 - lesser(d2[start + p] * inverse, 1.0))
     elif code == 4:
         for p in range(np.uint64(128)):
-            z = 1.0 - min(d2[start + p] * inverse, 1.0)
+            z = 1.0 - lesser(d2[start + p] * inverse, 1.0)
             total += weights[first + p] * (z * z)
     elif code == 5:
         for p in range(np.uint64(128)):
-            z = 1.0 - min(d2[start + p] * inverse, 1.0)
+            z = 1.0 - lesser(d2[start + p] * inverse, 1.0)
             total += weights[first + p] * (z * z * z)
     elif code == 6:
         for p in range(np.uint64(128)):
-            total += weights[first + p] * (1.0 - sqrt(min(d2[start + p] * inverse, 1.0)))
+            total += weights[first + p] * (1.0 - sqrt(lesser(d2[start + p] * inverse, 1.0)))
     else:
         for p in range(np.uint64(128)):
             total += weights[first + p] * cosine_profile(d2[start + p] * inverse)

@@ -11,6 +11,7 @@ An axis is a column, or one of the ``directions`` (n_axes, n_columns) where ther
 import numpy as np
 
 from dkde.numerics.compiling import compiled, compiled_within
+from dkde.numerics.scalars import larger, lesser
 from dkde.numerics.tree_nodes import Numbers
 from dkde.typing import FloatArray
 
@@ -61,7 +62,7 @@ def split_rows(
     else:
         key[:] = part[:, np.ptp(some, axis=0).argmax()]
     room[:] = key
-    border = _key_at(room, middle - a)
+    border = _key_at(room, middle - a, np.empty(_PIVOTS))
     # Of rows that lie on the border, the first so many are to be on the left.
     wanted = middle - a - np.count_nonzero(key < border)
     misplaced = room.view(np.int64)
@@ -97,12 +98,18 @@ def _misplaced(keys, border, on_the_right, wanted, out):  # type: ignore[no-unty
     return np.int64(n), np.int64(n_equal)
 
 
-@_compile
-def sorted_places(rows, directions, leaf, least):  # type: ignore[no-untyped-def]
+def sorted_places(rows: FloatArray, directions: FloatArray, leaf: int, least: int) -> Numbers:
     """Return the order of rows in leaves, and within these in parts of ``least``."""
     index, keys = np.arange(len(rows)), np.empty(len(rows))
-    seen = np.empty(2 * _LOOKED_AT)
     waiting = np.empty((_DEPTH, 2), np.int64)
+    seen, sample = np.empty(2 * _LOOKED_AT), np.empty(_PIVOTS)
+    _sort(rows, directions, leaf, least, index, keys, seen, sample, waiting)
+    return index
+
+
+@_compile
+def _sort(rows, directions, leaf, least, index, keys, seen, sample, waiting):  # type: ignore[no-untyped-def]
+    """Put an index of rows in the order of leaves; all but it is room."""
     waiting[0, 0], waiting[0, 1] = 0, len(rows)
     n_waiting = 1
     while n_waiting > 0:
@@ -111,28 +118,27 @@ def sorted_places(rows, directions, leaf, least):  # type: ignore[no-untyped-def
         if stop - start <= least:
             continue
         unit = leaf if stop - start > leaf else least
-        middle = min(start + (-(-(stop - start) // unit) + 1) // 2 * unit, stop)
+        middle = lesser(start + (-(-(stop - start) // unit) + 1) // 2 * unit, stop)
         some, key = index[start:stop], keys[: stop - start]
         axis = _widest(rows, some, directions, seen)
         _coordinates(rows, some, 1, axis, directions, key)
-        _select(key, some, middle - start)
+        _select(key, some, middle - start, sample)
         waiting[n_waiting, 0], waiting[n_waiting, 1] = start, middle
         waiting[n_waiting + 1, 0], waiting[n_waiting + 1, 1] = middle, stop
         n_waiting += 2
-    return index
 
 
 @_compile_within
 def _widest(rows, numbers, directions, seen):  # type: ignore[no-untyped-def]
     """Return the axis on which some of the rows are widest apart."""
-    step = max(1, len(numbers) // _LOOKED_AT)
+    step = larger(1, len(numbers) // _LOOKED_AT)
     values = seen[: (len(numbers) + step - 1) // step]
     widest, axis = -1.0, 0
     for candidate in range(len(directions) if len(directions) else rows.shape[1]):
         _coordinates(rows, numbers, step, candidate, directions, values)
         low = high = values[0]
         for value in values:
-            low, high = min(low, value), max(high, value)
+            low, high = lesser(low, value), larger(high, value)
         if high - low > widest:
             widest, axis = high - low, candidate
     return axis
@@ -163,9 +169,15 @@ def _pivot(keys, middle, sample):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _key_at(keys, middle):  # type: ignore[no-untyped-def]
+def _key_at(keys, middle, sample):  # type: ignore[no-untyped-def]
     """Return the key that is at place ``middle`` in order; moves keys about."""
-    sample = np.empty(_PIVOTS)
+    return _key_of(keys, middle, sample)
+
+
+# What functions called from here call is compiled once for all of them, and anew for those that are
+# called from Python, as numba's options for these are others.
+@_compile_within
+def _key_of(keys, middle, sample):  # type: ignore[no-untyped-def]
     while len(keys) > _FEW:
         pivot = _pivot(keys, middle, sample)
         border = np.uint64(0)
@@ -188,9 +200,8 @@ def _key_at(keys, middle):  # type: ignore[no-untyped-def]
 
 
 @_compile_within
-def _select(keys, order, middle):  # type: ignore[no-untyped-def]
+def _select(keys, order, middle, sample):  # type: ignore[no-untyped-def]
     """Put the least keys before ``middle``, and the order along with them."""
-    sample = np.empty(_PIVOTS)
     while len(keys) > _FEW:
         pivot = _pivot(keys, middle, sample)
         border = np.uint64(0)

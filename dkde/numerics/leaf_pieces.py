@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.types.misc import NoneType
 from numba.extending import intrinsic
 
 from dkde.numerics.distances import LEAF, PIECES
@@ -119,8 +120,8 @@ def n_bits(typing_context, bits):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def add_pieces(  # type: ignore[no-untyped-def]
-    typing_context, power, query, at, width, tiles, start, weights, first, pieces, size, inverse,
-    sums, place,
+    typing_context, power, higher, query, at, width, tiles, start, weights, first, pieces, size,
+    inverse, sums, place,
 ):  # fmt: skip
     """Add the pairs of eight query rows with pieces of a leaf to their sums.
 
@@ -128,6 +129,8 @@ def add_pieces(  # type: ignore[no-untyped-def]
     ----------
     power : int
         Of ``1 - u**2``.
+    higher : tuple, or None
+        None where the power is at most 1.
     query : array, flat
         Query rows by feature, ``QUERY_LEAF`` numbers each; these rows begin at ``at``.
     width : int
@@ -144,15 +147,15 @@ def add_pieces(  # type: ignore[no-untyped-def]
         The eight sums begin at ``place``.
     """
     signature = types.void(
-        types.int64, query, types.int64, types.int64, tiles, types.int64, weights, types.int64,
-        types.int64, types.int64, types.float64, sums, types.int64,
+        types.int64, higher, query, types.int64, types.int64, tiles, types.int64, weights,
+        types.int64, types.int64, types.int64, types.float64, sums, types.int64,
     )  # fmt: skip
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         query, tiles, weights, sums = (
-            data_of(context, builder, signature.args[k], arguments[k]) for k in (1, 4, 6, 11)
+            data_of(context, builder, signature.args[k], arguments[k]) for k in (2, 5, 7, 12)
         )
-        power, _, at, width, _, start, _, first, pieces, size, inverse, _, place = arguments
+        power, _, _, at, width, _, start, _, first, pieces, size, inverse, _, place = arguments
         leaf = [builder.gep(tiles, [start]), builder.gep(weights, [first])]
         # For power 1 in units of the data: then no square has to be scaled.
         is_one = builder.icmp_signed("==", power, word(1))
@@ -161,7 +164,7 @@ def add_pieces(  # type: ignore[no-untyped-def]
         edge, inverse = filled(builder, edge), filled(builder, inverse)
         # Two, so that no addition waits for the one before.
         totals = [cgutils.alloca_once_value(builder, constant(0.0)) for _ in range(2)]
-        for n_axes, each in cases(builder, power, width):
+        for n_axes, each in cases(builder, power, higher, width):
             rows = [
                 load(builder, query, builder.add(at, word(QUERY_LEAF * j))) for j in range(n_axes)
             ]
@@ -176,7 +179,7 @@ def add_pieces(  # type: ignore[no-untyped-def]
                         term = _pair(builder, each, rows, leaf, q, edge, inverse)
                         builder.store(builder.fadd(builder.load(total), term, flags=FUSED), total)
         found = builder.fadd(*map(builder.load, totals))
-        scale = builder.select(is_one, arguments[10], one)
+        scale = builder.select(is_one, arguments[11], one)
         found = builder.fmul(found, filled(builder, scale), flags=FUSED)
         store(builder, builder.fadd(load(builder, sums, place), found), sums, place)
         return context.get_dummy_value()
@@ -215,11 +218,15 @@ def number_at(builder: Any, base: Any, offset: Any) -> Any:
     return filled(builder, builder.load(builder.gep(base, [offset])))
 
 
-def cases(builder: Any, power: Any, width: Any) -> Iterator[tuple[int, int]]:
-    """Write code for each number of features and each power; yield these."""
+def cases(builder: Any, power: Any, higher: Any, width: Any) -> Iterator[tuple[int, int]]:
+    """Write code for each number of features and each power; yield these.
+
+    Powers are up to 1 where the type ``higher`` is that of None.
+    """
+    most = 1 if isinstance(higher, NoneType) else MAX_POWER
     for n_axes in _AXES:
         with builder.if_then(builder.icmp_signed("==", width, word(n_axes))):
-            for each in range(MAX_POWER + 1):
+            for each in range(most + 1):
                 with builder.if_then(builder.icmp_signed("==", power, word(each))):
                     yield n_axes, each
 

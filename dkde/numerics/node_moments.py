@@ -31,6 +31,7 @@ import numpy as np
 from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.distances import LEAF, PIECES
 from dkde.numerics.leaf_axes import MAX_BOX
+from dkde.numerics.scalars import larger, lesser
 from dkde.numerics.tree import Tree
 from dkde.typing import FloatArray
 
@@ -63,6 +64,15 @@ def has_moments(power: int, n_features: int) -> bool:
     """
     most = MAX_BOX if power <= 1 else _MAX_AXES
     return 0 <= power <= MAX_POWER and n_features <= most
+
+
+def higher(power: int) -> tuple[()] | None:
+    """Return None for powers of 0 and 1, else a tuple.
+
+    Compiled functions tell them by the type. What is only for other kernels is most of their code,
+    and not compiled for these.
+    """
+    return None if 0 <= power <= 1 else ()
 
 
 def has_pieces(n_features: int) -> bool:
@@ -118,11 +128,14 @@ class NodeMoments:
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:
-        """Return all arrays, in the order above."""
-        return (
-            self.centres, self.units, self.moments, self.doubts, self.piece_low, self.piece_high,
-            self.piece_moments,
-        )  # fmt: skip
+        """Return the arrays of nodes, in the order above."""
+        return self.centres, self.units, self.moments, self.doubts
+
+    @property
+    def piece_arrays(self) -> tuple[FloatArray, ...] | None:
+        """Return the arrays of pieces, in the order above; None where there are none."""
+        pieces = self.piece_low, self.piece_high, self.piece_moments
+        return pieces if len(self.piece_low) else None
 
     @property
     def nbytes(self) -> int:
@@ -173,9 +186,11 @@ def make_moments(
     of_pieces = np.zeros((n_leaves, moments.shape[1], PIECES))
 
     def fill(start: int) -> None:
+        room, sums = np.zeros((n_features + 3) * LEAF), np.empty((3, moments.shape[1]))
         _fill(
-            power, tree.tiles, tree.weights, tree.n_rows, n_features, tree.first,
+            power, higher(power), tree.tiles, tree.weights, tree.n_rows, n_features, tree.first,
             tree.count, numbers[start : start + _NODES], centres, units, moments, of_pieces,
+            room, tuple(sums),
         )  # fmt: skip
 
     def bound(start: int) -> None:
@@ -207,25 +222,26 @@ def log_errors(sums: FloatArray, doubts: FloatArray) -> FloatArray:
 
 @_compile_exact
 def _fill(  # type: ignore[no-untyped-def]
-    power, tiles, weights, n_rows, width, first, count, nodes, centres, units, moments, of_pieces
-):
+    power, higher, tiles, weights, n_rows, width, first, count, nodes, centres, units, moments,
+    of_pieces, room, sums,
+):  # fmt: skip
     """Fill in the moments of some nodes, and of the pieces of those that are leaves."""
     d, size = centres.shape[1], moments.shape[1]
-    room = np.zeros((d + 3) * 128)
-    found, total, rest = np.empty(size), np.empty(size), np.empty(size)
-    for node in nodes:
-        total[:] = 0.0
-        rest[:] = 0.0
+    found, total, rest = sums
+    for number in range(len(nodes)):
+        node = nodes[number]
+        for m in range(size):
+            total[m] = rest[m] = 0.0
         in_pieces = count[node] == 1 and len(of_pieces) > 0
         step = 16 if in_pieces else 128
         end = (first[node] + count[node]) * 128
         for start in range(first[node] * 128, end, step):
             leaf, p = start // 128, start % 128
-            there = max(0, min(step, n_rows - start))
+            there = larger(0, lesser(step, n_rows - start))
             _fill_coordinates(
                 tiles, leaf * width * 128 + p, there, step, centres[node], 1.0 / units[node], room
             )
-            _of_leaf(power, d, step, room, weights[start : start + step], found)
+            _of_leaf(power, higher, d, step, room, weights[start : start + step], found)
             for m in range(size):
                 if in_pieces:
                     of_pieces[leaf, m, p // 16] = found[m]
@@ -245,9 +261,9 @@ def _bound_pieces(tiles, n_rows, low, high):  # type: ignore[no-untyped-def]
     for leaf in range(len(low)):
         for j in range(width):
             column = tiles[(leaf * width + j) * 128 : (leaf * width + j + 1) * 128]
-            for p in range(min(128, n_rows - leaf * 128)):
-                low[leaf, j, p // 16] = min(low[leaf, j, p // 16], column[p])
-                high[leaf, j, p // 16] = max(high[leaf, j, p // 16], column[p])
+            for p in range(lesser(128, n_rows - leaf * 128)):
+                low[leaf, j, p // 16] = lesser(low[leaf, j, p // 16], column[p])
+                high[leaf, j, p // 16] = larger(high[leaf, j, p // 16], column[p])
 
 
 @_compile
@@ -302,7 +318,7 @@ def _sum_of3(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _of_leaf(power, d, n, room, weights, found):  # type: ignore[no-untyped-def]
+def _of_leaf(power, higher, d, n, room, weights, found):  # type: ignore[no-untyped-def]
     """Fill in the moments of a leaf's rows, of which room has the coordinates."""
     found[0] = _sum_all(weights)
     if power == 0:
@@ -317,6 +333,12 @@ def _of_leaf(power, d, n, room, weights, found):  # type: ignore[no-untyped-def]
         z = room[j * 128 : j * 128 + n]
         for p in range(n):
             squares[p] += z[p] * z[p]
+    if higher is None:
+        for i in range(d):
+            found[1 + i] = _sum_of(weights, room[i * 128 : i * 128 + n])
+        _multiply(weights, squares, weighted)
+        found[1 + d] = _sum_all(weighted)
+        return
     _copy(weights, weighted)
     at = 1
     # The moments of 1, then of |z|**2 and of |z|**4, with one coordinate less each time.

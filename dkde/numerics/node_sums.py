@@ -1,6 +1,7 @@
 """Sums over all rows of a node, from its moments: see :mod:`dkde.numerics.node_moments`."""
 
 from dkde.numerics.compiling import compiled_within
+from dkde.numerics.scalars import larger
 
 _compile = compiled_within("contract", counts_references=False, inlined=True)
 
@@ -10,15 +11,16 @@ def farthest(low, high, i, box_low, box_high, k):  # type: ignore[no-untyped-def
     """Return a squared distance that no pair of rows of two boxes is farther than."""
     total = 0.0
     for j in range(low.shape[1]):
-        apart = max(box_high[k, j] - low[i, j], high[i, j] - box_low[k, j])
+        apart = larger(box_high[k, j] - low[i, j], high[i, j] - box_low[k, j])
         total += apart * apart
     return total * (1 + 2.0**-42)
 
 
 @_compile
 def add_node(  # type: ignore[no-untyped-def]
-    power, rows, start, stop, inverse, k_from, k_to, node, summary, away, sums, doubt, n_added
-):
+    power, higher, rows, start, stop, inverse, k_from, k_to, node, summary, away, sums, doubt,
+    n_added,
+):  # fmt: skip
     """Add all rows of a node to the sums of query rows from start up to stop.
 
     For bandwidths from k_from up to k_to, at which all of the node is inside the support of all
@@ -27,6 +29,8 @@ def add_node(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     power : int
+    higher : tuple, or None
+        Of :func:`dkde.numerics.node_moments.higher`.
     rows : array (n, width)
     inverse : array (n_bandwidths,)
         Squared inverse bandwidths.
@@ -39,7 +43,7 @@ def add_node(  # type: ignore[no-untyped-def]
     n_added : array (n,)
         Counts the additions to a row's sums.
     """
-    centres, units, moments, doubts = summary[0], summary[1], summary[2], summary[3]
+    centres, units, moments, doubts = summary
     centre, found, unit, may_be_off = centres[node], moments[node], units[node], doubts[node]
     n_features = len(centre)
     # Of degree 1; there is none where the rows' weight alone is asked for.
@@ -56,12 +60,13 @@ def add_node(  # type: ignore[no-untyped-def]
             if power > 0:
                 scale, g = 2.0 * unit * inverse[k], unit * (unit * inverse[k])
                 alpha, first = 1.0 - squared * inverse[k], scale * along - g * found[n_features + 1]
-                if power == 1:
-                    value = alpha * found[0] + first
-                else:
-                    value = _power_sum(power, alpha, first, away, scale, g, found)
+                value = alpha * found[0] + first
+                # numba leaves out what is below a test for None that stands alone.
+                if higher is not None:  # noqa: SIM102
+                    if power > 1:
+                        value = _power_sum(power, alpha, first, away, scale, g, found)
             # What is below 0 is so by rounding.
-            sums[k, i] += max(value, 0.0)
+            sums[k, i] += larger(value, 0.0)
             doubt[k, i] += may_be_off
 
 

@@ -78,31 +78,31 @@ class _Vector:
 
 @intrinsic
 def add_moments(  # type: ignore[no-untyped-def]
-    typing_context, power, query, at, width, centres, middle, moments, start, unit, inverse, sums,
-    place,
+    typing_context, power, higher, query, at, width, centres, middle, moments, start, unit,
+    inverse, sums, place,
 ):  # fmt: skip
     """Add moments to the sums of eight query rows: see :func:`dkde.numerics.node_sums.add_node`.
 
     Parameters
     ----------
-    power, query, at, width, inverse, sums, place
+    power, higher, query, at, width, inverse, sums, place
         As for :func:`add_pieces`.
     centres, moments : array
         Of which those wanted begin at ``middle`` and at ``start``.
     unit : float
     """
     signature = types.void(
-        types.int64, query, types.int64, types.int64, centres, types.int64, moments, types.int64,
-        types.float64, types.float64, sums, types.int64,
+        types.int64, higher, query, types.int64, types.int64, centres, types.int64, moments,
+        types.int64, types.float64, types.float64, sums, types.int64,
     )  # fmt: skip
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         query, centres, moments, sums = (
-            data_of(context, builder, signature.args[k], arguments[k]) for k in (1, 4, 6, 10)
+            data_of(context, builder, signature.args[k], arguments[k]) for k in (2, 5, 7, 11)
         )
-        power, _, at, width, _, middle, _, start, unit, inverse, _, place = arguments
+        power, _, _, at, width, _, middle, _, start, unit, inverse, _, place = arguments
         unit, inverse = (_Vector(builder, filled(builder, each)) for each in (unit, inverse))
-        for n_axes, each in cases(builder, power, width):
+        for n_axes, each in cases(builder, power, higher, width):
             found = _Moments(builder, moments, start)
             away = [
                 _Vector(builder, load(builder, query, builder.add(at, word(QUERY_LEAF * j))))

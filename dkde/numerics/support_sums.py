@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkde.numerics.distances import PIECES
 from dkde.numerics.kernels import Kernel
-from dkde.numerics.node_moments import NodeMoments
-from dkde.numerics.support_walk import support_walk
+from dkde.numerics.node_moments import NodeMoments, higher
+from dkde.numerics.support_walk import room_for, support_walk
 from dkde.numerics.tree import QUERY_LEAF, Codes, Numbers, QueryLeaves, Tree
 from dkde.typing import FloatArray
 
@@ -89,16 +88,22 @@ def _walked(
     own: Numbers, codes: Codes, moments: NodeMoments | None,
 ) -> Supported:  # fmt: skip
     found = Supported.of(len(inverse), len(query.rows))
-    none, no_pieces = np.empty((0, 1)), np.empty((0, 1, PIECES))
-    summary: tuple[FloatArray, ...] = (none, np.empty(0), none, np.empty(0), *(no_pieces,) * 3)
+    # Code is compiled for each of six cases: with scales; and, for powers up to 1 and for others,
+    # with pieces, with moments of nodes alone, and of others without any.
+    scales = tree.scale_arrays
+    kind = higher(kernel.power) if scales is None else ()
+    summary, pieces, n_moments = None, None, 0
     if moments is not None:
-        summary = moments.arrays
+        summary, pieces, n_moments = moments.arrays, moments.piece_arrays, moments.moments.shape[1]
+    elif kind is None:
+        summary = np.empty((0, 1)), np.empty(0), np.empty((0, 1)), np.empty(0)
     support_walk(
         kernel.code, kernel.power, metric, tree.n_features, inverse,
         (query.rows, query.low, query.high, query.group_low, query.group_high),
         (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
          tree.low, tree.high, tree.code_low, tree.code_high),
-        tree.scale_arrays, own, codes, summary,
+        scales, own, codes, summary, pieces, kind,
         (found.sums, found.doubts, found.n_added, found.pairs),
+        room_for(tree.n_features, query.low.shape[1], n_moments, len(inverse)),
     )  # fmt: skip
     return found

@@ -11,11 +11,13 @@ reach.
 """
 
 from math import inf
+from typing import Any
 
 import numpy as np
 
 from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.distances import (
+    CHUNK,
     GROUP,
     LEAF,
     PIECE,
@@ -29,6 +31,7 @@ from dkde.numerics.leaf_pieces import OCTET, add_pieces, n_bits, near_pieces
 from dkde.numerics.limits import limit
 from dkde.numerics.node_sums import add_node, farthest
 from dkde.numerics.piece_moments import add_moments, add_up_pieces
+from dkde.numerics.scalars import larger, lesser, words_of
 from dkde.numerics.tree import QUERY_LEAF
 from dkde.numerics.walk import least_factor, scaled_gap
 
@@ -52,8 +55,9 @@ _compile = compiled_within(
 
 @compiled("reassoc", "contract", "nsz", "arcp")
 def support_walk(  # type: ignore[no-untyped-def]
-    code, power, metric, width, inverse, boxes, tree, scales, own, query_codes, summary, state
-):
+    code, power, metric, width, inverse, boxes, tree, scales, own, query_codes, summary, pieces,
+    higher, state, room,
+):  # fmt: skip
     """Add all rows of a tree that are inside the support of each query row.
 
     Parameters
@@ -64,53 +68,55 @@ def support_walk(  # type: ignore[no-untyped-def]
         From the widest bandwidth to the narrowest.
     boxes, tree, scales, own, query_codes
         As ``query`` and the others of :func:`dkde.numerics.walk.walk`.
-    summary : tuple
-        Arrays, as in ``NodeMoments``; empty for none.
+    summary, pieces : tuple, or None
+        Moments of nodes, and of pieces of leaves, as in ``NodeMoments``. Like that for scales, code
+        for them is compiled only where there are any.
+    higher : tuple, or None
+        Of :func:`dkde.numerics.node_moments.higher`.
     state : tuple
         Sums and what these may be off by (n_bandwidths, rows), additions to a sum and pairs
         (rows,).
+    room : tuple
+        Of :func:`room_for`.
     """
     rows, low, _, _, _ = boxes
     tiles, weights, _, n_rows, first, count, box_low, box_high, code_low, code_high = tree
-    centres, units, moments, _, piece_low, _, _ = summary
     sums, doubt, n_added, pairs = state
-    size, n_bandwidths = moments.shape[1], len(inverse)
-    # The boxes of a query leaf, of its groups and of its octets.
-    box, room = np.empty((2, _OCTETS + QUERY_LEAF // OCTET, low.shape[1])), np.empty(size)
-    lower, upper, query = box[0], box[1], np.empty(width * QUERY_LEAF)
-    counts = np.empty((_DOUBTS + n_bandwidths, QUERY_LEAF // OCTET))
-    buffer, least = np.empty(GROUP * LEAF), np.empty(GROUP * LEAF // 32)
-    waiting, wanted = np.empty(_DEPTH, np.int64), np.empty((_DEPTH, 2), np.int64)
-    away, edges = np.empty(box_low.shape[1]), np.empty(n_bandwidths)
+    n_bandwidths = len(inverse)
+    (lower, upper, counts), (query, found, away, edges, buffer, least), waiting = room
     for k in range(n_bandwidths):
         edges[k] = limit(code, inverse[k], inf, 0.0, 0.0)
     for leaf in range(len(low)):
         start = leaf * QUERY_LEAF
-        stop = min(start + QUERY_LEAF, len(rows))
-        n_octets = (stop - start) // OCTET if len(piece_low) else 0
+        stop = lesser(start + QUERY_LEAF, len(rows))
+        n_octets = 0
+        if pieces is not None:
+            n_octets = (stop - start) // OCTET
+            counts[:] = 0.0
         _fill_leaf(boxes, leaf, start, (stop - start) // GROUP, n_octets, lower, upper, query)
-        counts[:] = 0.0
         n_waiting = 1
-        waiting[0], wanted[0, 0], wanted[0, 1] = 0, 0, n_bandwidths
+        waiting[0, 0], waiting[0, 1], waiting[0, 2] = 0, 0, n_bandwidths
         while n_waiting > 0:
             n_waiting -= 1
-            node, k_first, k_last = waiting[n_waiting], wanted[n_waiting, 0], wanted[n_waiting, 1]
+            node, k_first = waiting[n_waiting, 0], waiting[n_waiting, 1]
+            k_last = waiting[n_waiting, 2]
             # The query leaf as a whole, and at a leaf of training rows its groups of four.
             for part in range(_WHOLE, (stop - start) // GROUP):
-                octet = part // 2
-                if 0 <= octet < n_octets:
-                    a = start + octet * OCTET
-                    if not _holds_own(
-                        own, query_codes, a, a + OCTET, first[node] * LEAF,
-                        (first[node] + 1) * LEAF, code_low, code_high, node,
-                    ):  # fmt: skip
-                        if part % 2 == 0:
-                            _add_octet(
-                                power, inverse, edges, k_first, k_last, node, first[node], tiles,
-                                weights, n_rows, box_low, box_high, summary, lower, upper, query,
-                                octet, a, sums, counts, room,
-                            )  # fmt: skip
-                        continue
+                if pieces is not None:
+                    octet = part // 2
+                    if 0 <= octet < n_octets:
+                        a = start + octet * OCTET
+                        if not _holds_own(
+                            own, query_codes, a, a + OCTET, first[node] * LEAF,
+                            (first[node] + 1) * LEAF, code_low, code_high, node,
+                        ):  # fmt: skip
+                            if part % 2 == 0:
+                                _add_octet(
+                                    power, higher, inverse, edges, k_first, k_last, node,
+                                    first[node], tiles, weights, n_rows, box_low, box_high, summary,
+                                    pieces, lower, upper, query, octet, a, sums, counts, found,
+                                )  # fmt: skip
+                            continue
                 a, b = start, stop
                 if part > _WHOLE:
                     a = start + part * GROUP
@@ -124,28 +130,33 @@ def support_walk(  # type: ignore[no-untyped-def]
                         break
                     continue
                 k_in = k_first
-                if len(units) and units[node] > 0:
-                    far = farthest(lower, upper, part + 1, box_low, box_high, node)
-                    while k_in < k_out and far * inverse[k_in] < 1.0:
-                        k_in += 1
-                    if k_in > k_first and _holds_own(
-                        own, query_codes, a, b, first[node] * LEAF,
-                        (first[node] + count[node]) * LEAF, code_low, code_high, node,
-                    ):  # fmt: skip
-                        k_in = k_first
+                if summary is not None:
+                    centres, units, moments, doubts = summary
+                    if len(units) and units[node] > 0:
+                        far = farthest(lower, upper, part + 1, box_low, box_high, node)
+                        while k_in < k_out and far * inverse[k_in] < 1.0:
+                            k_in += 1
+                        if k_in > k_first and _holds_own(
+                            own, query_codes, a, b, first[node] * LEAF,
+                            (first[node] + count[node]) * LEAF, code_low, code_high, node,
+                        ):  # fmt: skip
+                            k_in = k_first
                     if k_in > k_first:
-                        some = n_octets if part == _WHOLE else 0
-                        for o in range(some):
-                            for k in range(k_first, k_in):
-                                add_moments(
-                                    power, query, o * OCTET, width, centres, node * width,
-                                    moments, node * size, units[node], inverse[k], sums,
-                                    k * sums.shape[1] + a + o * OCTET,
-                                )  # fmt: skip
-                                counts[_DOUBTS + k, o] += summary[3][node]
-                            counts[_ADDED, o] += 1
+                        some = 0
+                        if pieces is not None:
+                            some = n_octets if part == _WHOLE else 0
+                            size = len(found)
+                            for o in range(some):
+                                for k in range(k_first, k_in):
+                                    add_moments(
+                                        power, higher, query, o * OCTET, width, centres,
+                                        node * width, moments, node * size, units[node],
+                                        inverse[k], sums, k * sums.shape[1] + a + o * OCTET,
+                                    )  # fmt: skip
+                                    counts[_DOUBTS + k, o] += doubts[node]
+                                counts[_ADDED, o] += 1
                         add_node(
-                            power, rows, a + some * OCTET, b, inverse, k_first, k_in, node,
+                            power, higher, rows, a + some * OCTET, b, inverse, k_first, k_in, node,
                             summary, away, sums, doubt, n_added,
                         )  # fmt: skip
                 if part == _WHOLE:
@@ -154,8 +165,8 @@ def support_walk(  # type: ignore[no-untyped-def]
                         break
                     if count[node] > 1:
                         for child in (node + 2 * ((count[node] + 1) // 2), node + 1):
-                            waiting[n_waiting] = child
-                            wanted[n_waiting, 0], wanted[n_waiting, 1] = k_first, k_last
+                            waiting[n_waiting, 0] = child
+                            waiting[n_waiting, 1], waiting[n_waiting, 2] = k_first, k_last
                             n_waiting += 1
                         break
                 elif k_in < k_out:
@@ -163,14 +174,34 @@ def support_walk(  # type: ignore[no-untyped-def]
                     if scales is not None:
                         edge = _WIDER * edge / least_factor(scales, node)
                     _add_pairs(
-                        code, metric, width, inverse, edges, edge, k_in, k_out, rows, tree,
-                        scales, own, query_codes, state, a, first[node], buffer, least,
+                        code, metric, width, inverse, edges, edge, k_in, k_out, rows,
+                        tree, scales, own, query_codes, state, a, first[node], buffer, least,
                     )  # fmt: skip
-        for i in range(n_octets * OCTET):
-            n_added[start + i] += counts[_ADDED, i // OCTET]
-            pairs[start + i] += counts[_PAIRS, i // OCTET]
-            for k in range(n_bandwidths):
-                doubt[k, start + i] += counts[_DOUBTS + k, i // OCTET]
+        if pieces is not None:
+            for i in range(n_octets * OCTET):
+                n_added[start + i] += counts[_ADDED, i // OCTET]
+                pairs[start + i] += counts[_PAIRS, i // OCTET]
+                for k in range(n_bandwidths):
+                    doubt[k, start + i] += counts[_DOUBTS + k, i // OCTET]
+
+
+def room_for(width: int, n_axes: int, n_moments: int, n_bandwidths: int) -> tuple[Any, ...]:
+    """Return what a walk writes to, made here as that takes less code than in a compiled function.
+
+    Parameters
+    ----------
+    width, n_axes, n_moments, n_bandwidths : int
+        Columns of rows, of boxes, moments of a node, and bandwidths.
+    """
+    # The boxes of a query leaf, of its groups and of its octets.
+    lower, upper = np.empty((2, _OCTETS + QUERY_LEAF // OCTET, n_axes))
+    counts = np.empty((_DOUBTS + n_bandwidths, QUERY_LEAF // OCTET))
+    lengths = (
+        width * QUERY_LEAF, n_moments, n_axes, n_bandwidths, GROUP * LEAF, GROUP * LEAF // CHUNK
+    )  # fmt: skip
+    # Nodes that wait, and the bandwidths that they wait for.
+    waiting = np.empty((_DEPTH, 3), np.int64)
+    return (lower, upper, counts), tuple(map(np.empty, lengths)), waiting
 
 
 @_compile
@@ -186,19 +217,20 @@ def _fill_leaf(  # type: ignore[no-untyped-def]
             lower[1 + i, j], upper[1 + i, j] = group_low[group, j], group_high[group, j]
         for i in range(n_octets):
             one, other = 1 + 2 * i, 2 + 2 * i
-            lower[_OCTETS + i, j] = min(lower[one, j], lower[other, j])
-            upper[_OCTETS + i, j] = max(upper[one, j], upper[other, j])
+            lower[_OCTETS + i, j] = lesser(lower[one, j], lower[other, j])
+            upper[_OCTETS + i, j] = larger(upper[one, j], upper[other, j])
         for i in range(n_octets * OCTET):
             query[j * QUERY_LEAF + i] = rows[start + i, j]
 
 
 @_compile
 def _add_octet(  # type: ignore[no-untyped-def]
-    power, inverse, edges, k_from, k_to, node, leaf, tiles, weights, n_rows, box_low, box_high,
-    summary, lower, upper, query, octet, a, sums, counts, room,
+    power, higher, inverse, edges, k_from, k_to, node, leaf, tiles, weights, n_rows, box_low,
+    box_high, summary, pieces, lower, upper, query, octet, a, sums, counts, room,
 ):  # fmt: skip
     """Add a leaf's rows to the sums of eight query rows: by moments, and the pairs at the edge."""
-    centres, units, _, doubts, piece_low, piece_high, of_pieces = summary
+    centres, units, _, doubts = summary
+    piece_low, piece_high, of_pieces = pieces
     width, size, seen, box = centres.shape[1], len(room), 0, _OCTETS + octet
     for k in range(k_from, k_to):
         bits = near_pieces(
@@ -213,8 +245,8 @@ def _add_octet(  # type: ignore[no-untyped-def]
         ):  # fmt: skip
             add_up_pieces(of_pieces, leaf * size * PIECES, size, inside, room)
             add_moments(
-                power, query, octet * OCTET, width, centres, node * width, room, 0, units[node],
-                inverse[k], sums, place,
+                power, higher, query, octet * OCTET, width, centres, node * width, room, 0,
+                units[node], inverse[k], sums, place,
             )  # fmt: skip
             counts[_DOUBTS + k, octet] += 2**power * doubts[node]
             counts[_ADDED, octet] += 1
@@ -222,12 +254,12 @@ def _add_octet(  # type: ignore[no-untyped-def]
             at_edge |= inside
         if at_edge:
             add_pieces(
-                power, query, octet * OCTET, width, tiles, leaf * width * LEAF, weights,
+                power, higher, query, octet * OCTET, width, tiles, leaf * width * LEAF, weights,
                 leaf * LEAF, at_edge, LEAF // piece_low.shape[2], inverse[k], sums, place,
             )  # fmt: skip
             seen |= at_edge
             counts[_ADDED, octet] += 1
-    n_pairs, there = n_bits(seen) * PIECE, min(LEAF, n_rows - leaf * LEAF)
+    n_pairs, there = n_bits(seen) * PIECE, lesser(LEAF, n_rows - leaf * LEAF)
     if (seen >> there // PIECE) & 1:
         n_pairs -= PIECE - there % PIECE
     counts[_PAIRS, octet] += n_pairs
@@ -268,19 +300,17 @@ def _add_pairs(  # type: ignore[no-untyped-def]
     """Add the pairs of four query rows with a leaf's rows."""
     tiles, weights, codes, n_rows, _, _, _, _, _, _ = tree
     sums, _, n_added, pairs = state
-    bits, least_bits = buffer.view(np.int64), least.view(np.int64)
+    least_bits = words_of(least)
     start = np.uint64(leaf * width * LEAF)
     if scales is None:
-        found = squared_distances(
-            metric, width, rows, at, tiles, start, edge, buffer, bits, least_bits
-        )
+        found = squared_distances(metric, width, rows, at, tiles, start, edge, buffer, least_bits)
     else:
         found = scaled_distances(
             metric, width, rows, at, tiles, start, edge, scales[0], leaf * LEAF, buffer, least_bits
         )
     if not found:
         return
-    there = min(LEAF, n_rows - leaf * LEAF)
+    there = lesser(LEAF, n_rows - leaf * LEAF)
     for i in range(GROUP):
         row = at + i
         pairs[row] += there
@@ -291,5 +321,6 @@ def _add_pairs(  # type: ignore[no-untyped-def]
         for k in range(k_from, k_to):
             if nearest <= edges[k]:
                 sums[k, row] += add_compact(
-                    code, buffer, np.uint64(i * LEAF), weights, np.uint64(leaf * LEAF), inverse[k]
+                    code, buffer, np.uint64(i * LEAF), weights, np.uint64(leaf * LEAF),
+                    inverse[k],
                 )  # fmt: skip

@@ -24,6 +24,7 @@ from dkde.numerics.distances import (
 )  # fmt: skip
 from dkde.numerics.kernel_sums import add_row, rescaling
 from dkde.numerics.limits import limit
+from dkde.numerics.scalars import larger, lesser, words_of
 from dkde.numerics.tree import QUERY_LEAF
 
 # Leaves between two looks at what limits have become: ever more, up to these, for the nearest
@@ -47,13 +48,14 @@ def gap(metric, low, high, i, box_low, box_high, k):  # type: ignore[no-untyped-
     """Return the squared distance of two boxes, which no pair of their rows is nearer than."""
     total = 0.0
     for j in range(low.shape[1]):
-        apart = max(0.0, max(box_low[k, j] - high[i, j], low[i, j] - box_high[k, j]))
+        apart = larger(box_low[k, j] - high[i, j], low[i, j] - box_high[k, j])
+        apart = larger(0.0, apart)
         if metric == 0:
             total += apart * apart
         elif metric == 1:
             total += apart
         else:
-            total = max(total, apart)
+            total = larger(total, apart)
     return total if metric == 0 else total * total
 
 
@@ -113,7 +115,7 @@ def walk(  # type: ignore[no-untyped-def]
     reach = np.empty(_GROUPS)
     for leaf in range(len(low)):
         start = leaf * QUERY_LEAF
-        stop = min(start + QUERY_LEAF, len(rows))
+        stop = lesser(start + QUERY_LEAF, len(rows))
         n_groups = (stop - start) // GROUP
         mine = one_code(query_codes, start, stop)
         nearest = nearest_leaf(
@@ -160,7 +162,7 @@ def walk(  # type: ignore[no-untyped-def]
                     )  # fmt: skip
             n_leaves += 1
             if is_first or n_leaves == next_look:
-                next_look = 1 if is_first else min(2 * next_look, _MOST_BETWEEN)
+                next_look = 1 if is_first else lesser(2 * next_look, _MOST_BETWEEN)
                 n_leaves, is_first = 0, False
                 furthest = set_limits(
                     code, inverse, log_needed, within, cut, state, start, n_groups, reach
@@ -225,9 +227,9 @@ def set_limits(  # type: ignore[no-untyped-def]
         for i in range(start + g * GROUP, start + (g + 1) * GROUP):
             for k in range(len(inverse)):
                 found = limit(code, inverse[k], near[i], sums[k, i], log_needed)
-                limits[k, i] = min(found, within[i], cut[k])
-                reach[g] = max(reach[g], limits[k, i])
-        furthest = max(furthest, reach[g])
+                limits[k, i] = lesser(lesser(found, within[i]), cut[k])
+                reach[g] = larger(reach[g], limits[k, i])
+        furthest = larger(furthest, reach[g])
     return furthest
 
 
@@ -242,11 +244,11 @@ def add_tile(  # type: ignore[no-untyped-def]
     """
     tiles, weights, codes, n_rows, _, _, _, _, _, _ = tree
     near, sums, limits, rescalings, n_tiles, pairs = state
-    bits, least_bits = buffer.view(np.int64), least.view(np.int64)
+    least_bits = words_of(least)
     start = np.uint64(leaf * width * LEAF)
     if scales is None:
         found = squared_distances(
-            metric, width, query[0], at, tiles, start, reach, buffer, bits, least_bits
+            metric, width, query[0], at, tiles, start, reach, buffer, least_bits
         )
     else:
         found = scaled_distances(
@@ -255,7 +257,7 @@ def add_tile(  # type: ignore[no-untyped-def]
         )  # fmt: skip
     if not found:
         return
-    there = min(LEAF, n_rows - leaf * LEAF)
+    there = lesser(LEAF, n_rows - leaf * LEAF)
     for i in range(GROUP):
         row = at + i
         pairs[row] += there
@@ -265,7 +267,7 @@ def add_tile(  # type: ignore[no-untyped-def]
         n_tiles[row] += 1
         farthest = 0.0
         for k in range(len(inverse)):
-            farthest = max(farthest, limits[k, row])
+            farthest = larger(farthest, limits[k, row])
         if nearest > farthest:
             continue  # or sums would become relative to a row that is not added
         if nearest < near[row]:

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.node_moments import has_moments, log_errors, make_moments, n_moments
+from dkde.numerics.node_moments import has_moments, higher, log_errors, make_moments, n_moments
 from dkde.numerics.node_sums import add_node, farthest
 from dkde.numerics.tree import LEAF, make_query, make_tree
 
@@ -58,7 +58,7 @@ def shares_of_doubts(power, values, weights, query, bandwidths):
             k_to = int((call_farthest(own, own, i, tree.low, tree.high, k) * inverse < 1).sum())
             sums, doubts = np.zeros((2, len(inverse), len(own)))
             added = summary(moments), np.empty(values.shape[1]), sums, doubts, np.zeros(len(own))
-            call_add_node(power, leaves.rows, i, i + 1, inverse, 0, k_to, k, *added)
+            call_add_node(power, higher(power), leaves.rows, i, i + 1, inverse, 0, k_to, k, *added)
             assert (sums[k_to:] == 0).all()
             assert (np.delete(sums, i, axis=1) == 0).all()
             mine = rows_of(tree, k)
@@ -135,7 +135,7 @@ def test_rows_at_the_edge_add_next_to_nothing_and_never_less(power):
             if call_farthest(query, query, i, tree.low, tree.high, 0) * inverse[0] < 1:
                 sums, doubts = np.zeros((2, 1, len(query)))
                 added = summary(moments), np.empty(2), sums, doubts, np.zeros(len(query))
-                call_add_node(power, query, i, i + 1, inverse, 0, 1, 0, *added)
+                call_add_node(power, higher(power), query, i, i + 1, inverse, 0, 1, 0, *added)
                 true = true_sum(power, query[i], values, np.ones(300, Number), inverse[0])
                 assert sums[0, i] >= 0
                 assert abs(Number(sums[0, i]) - true) <= doubts[0, i]

@@ -59,7 +59,7 @@ def distances(
     out, least = np.full(GROUP * LEAF, np.nan), np.empty(GROUP * LEAF // CHUNK)
     given = METRICS[metric], width, rows, 0, columns.reshape(-1), np.uint64(width * LEAF), limit
     if factors is None:
-        there = call_squared_distances(*given, out, out.view(np.int64), least.view(np.int64))
+        there = call_squared_distances(*given, out, least.view(np.int64))
     else:
         there = call_scaled_distances(*given, factors, LEAF, out, least.view(np.int64))
     return there, out.reshape(GROUP, LEAF), least.reshape(GROUP, -1)
