@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from dkde.engine.block_plan import Plan
-from dkde.engine.estimate import Estimate, threads_at_work
+from dkde.engine.estimate import Estimate
 from dkde.numerics.logsum import n_partial_rows
 
 _FLOAT64 = 8
@@ -92,20 +92,22 @@ def on_workers(
         How many workers, and the threads of each.
     rates : Rates
     """
-    n_busy = threads_at_work(plan, n_workers * n_threads)
+    is_once = found.answers is not None and found.answers.once
+    n_blocks = plan.n_query_blocks if is_once else plan.n_blocks
+    n_busy = min(n_workers * n_threads, n_blocks * plan.n_shares)
     n_there = min(n_workers, n_busy)
     # How many workers have a share of one block.
     n_shares = 1
-    if n_there > 1 and (n_threads > 1 or plan.n_blocks < n_there):
+    if n_there > 1 and (n_threads > 1 or n_blocks < n_there):
         n_shares = min(n_there, plan.n_shares, n_there if n_threads > 1 else
-                       ceil(n_there / plan.n_blocks))  # fmt: skip
+                       ceil(n_there / n_blocks))  # fmt: skip
     # What is made of training rows that fit in one panel stays, at each worker.
     n_made = n_there if plan.n_readings < plan.n_query_blocks else n_shares
     n_readings, n_panels = plan.n_readings, plan.n_panels
     preparing, n_passes = 0.0, 1
     if found.answers is not None:
         preparing, n_passes = found.answers.preparing, found.answers.n_passes
-        if found.answers.once:  # each worker makes some, and gets the sum of all
+        if is_once:  # each worker makes some, and gets the sum of all
             n_readings = n_panels = n_made = 1
     computing = (found.seconds + preparing * (n_made - 1)) / n_busy
     d = plan.n_features
@@ -114,7 +116,7 @@ def on_workers(
         + plan.train.rows * plan.train.stored_row_bytes(d) * n_readings * n_passes * n_made
     )
     result_bytes = _FLOAT64 * n_partial_rows(plan.n_bandwidths) * plan.query.rows * n_panels
-    n_calls = plan.n_blocks * (plan.n_shares if n_threads > 1 else n_shares)
+    n_calls = n_blocks * (plan.n_shares if n_threads > 1 else n_shares)
     return OnWorkers(
         computing,
         bytes_read / min(n_there * rates.read, rates.store),

@@ -83,3 +83,11 @@ def test_a_store_gives_no_more_to_many_workers() -> None:
 
     assert reading(1).reading == pytest.approx(2 * reading(2).reading)
     assert reading(3).reading == pytest.approx(reading(100).reading)
+
+
+def test_where_moments_are_made_once_a_query_block_is_one_block() -> None:
+    assert FOUND.answers is not None
+    once = replace(FOUND, answers=replace(FOUND.answers, once=True))
+    found = on_workers(PANELS, once, 4, 1, replace(FAST, blocks=1.0))
+    assert found.handing_out == PANELS.n_query_blocks == 10
+    assert found.n_busy == 4
