@@ -307,7 +307,7 @@ def _answers(sample: _Sample) -> Answers:
         near = max(near, share * at_most)
         pairs += share * at_most * len(rest) / n_bandwidths
         by_moments -= share * len(rest) / n_bandwidths
-    n_passes = max(1, bool(sample.survey.by_cells) + has_leaves)
+    n_passes = 1 if is_once else max(1, bool(sample.survey.by_cells) + has_leaves)
     preparing += n_passes * reading
     seconds, skipped = (nanoseconds + preparing) / 1e9, 1 - by_moments - pairs
     preparing /= 1e9
