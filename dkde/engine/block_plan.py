@@ -239,6 +239,9 @@ class Plan:
             return max(each.worker_bytes(n_threads) for each in self._either)
         # Each thread computes one block; sides in memory are there once, and so are leaves.
         nbytes = self.block_bytes * n_threads + self.resident_bytes
+        if self.in_leaves and not self.query.is_grouped:
+            beside = self.resident_bytes - self._leaves.shared
+            nbytes = max(nbytes, beside + self._leaves.while_moments_are_made(n_threads))
         if n_threads > 1 or self.n_shares == 1:
             return nbytes
         # Workers of one thread are given whole blocks, too.

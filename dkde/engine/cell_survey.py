@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dkde.engine.cells import BESIDE_BYTES
-from dkde.engine.leaf_plan import MOMENT_BYTES
+from dkde.engine.leaf_plan import BESIDE_BYTES, MOMENT_BYTES
 from dkde.engine.task import Task
 from dkde.numerics.cell_cost import Cost, is_left, is_within_cut, moment_tolerances, spacing_of
 from dkde.numerics.tolerance import left_out

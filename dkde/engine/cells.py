@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.leaf_plan import MOMENT_BYTES
+from dkde.engine.leaf_plan import BESIDE_BYTES, MOMENT_BYTES, TIMES
 from dkde.engine.reading import Reading, check_finite
 from dkde.engine.stopwatch import PREPARE, spent
 from dkde.engine.task import Task
@@ -22,10 +22,6 @@ from dkde.numerics.images import Images, Near
 from dkde.numerics.moment_set import MomentSet, reach_for
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
-
-# Beside the moments there are their coefficients at the query rows' cells: half as much again as
-# the moments, a few megabytes, and copies while they are made.
-BESIDE_BYTES, TIMES = 2**25, 2.5
 
 
 @dataclass(frozen=True, eq=False)

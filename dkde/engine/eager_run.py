@@ -13,12 +13,13 @@ import numpy as np
 from dkde.engine.block_log import BlockLog
 from dkde.engine.blocks import score_share
 from dkde.engine.handing_out import Joined, every_block, n_shares_of, share_of
+from dkde.engine.kept_moments import Beside
 from dkde.engine.pool import Pool, worker_of
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
-from dkde.engine.whole_moments import Beside, with_whole
+from dkde.engine.whole_moments import with_whole
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.cells import BESIDE_BYTES, TIMES, PanelMoments, sums_at
-from dkde.engine.leaf_plan import MOMENT_BYTES
+from dkde.engine.cells import PanelMoments, sums_at
+from dkde.engine.leaf_plan import BESIDE_BYTES, MOMENT_BYTES, TIMES
 from dkde.engine.reading import Reading, check_finite
 from dkde.engine.stopwatch import PREPARE, spent
 from dkde.engine.task import Task

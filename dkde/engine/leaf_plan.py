@@ -18,6 +18,12 @@ _MANY_FEATURES = 16
 _SHARED_PAIRS, _SHARE_PAIRS, _SHARE_ROWS, _MOST_SHARES = 2**26, 2**25, 64, 32
 # What moments of cells of the training rows may take, with what is made of them, by features.
 MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
+# Beside the moments there are their coefficients at the query rows' cells: half as much again as
+# the moments, a few megabytes, and copies while they are made.
+BESIDE_BYTES, TIMES = 2**25, 2.5
+# The most of a panel's rows in sparse cells, in bytes, and of such cells: those of
+# dkde.numerics.sparse_rows, which a test compares; and the bytes of a cell in its table.
+SPARSE_BYTES, SPARSE_CELLS, _SPARSE_CELL = 2**26, 2**20, 80
 # Bytes of a training row while it is sorted, beside its tree: two keys, less the weight that takes
 # their place; of its weight: as read, joined and in its unit; of its group: as read, joined and
 # sorted; and of the table of groups, which stays, where each row has one of its own. Of its scale:
@@ -92,6 +98,26 @@ class LeafBytes:
         query = n_query_blocks * self._query
         return stays + others + query + self._making + n_panels * self._moments
 
+    def while_moments_are_made(self, n_threads: int) -> int:
+        """Return the peak bytes while moments of all training rows are made, before any block.
+
+        Each thread makes those of a panel. Others wait until it is their turn to be merged: see
+        :mod:`dkde.engine.whole_moments`. 0 where none are made.
+        """
+        if not self.has_cells or (self._is_one and self.train.is_held(self.n_features)):
+            return 0
+        n_making = min(n_threads, ceil(self.train.rows / self.panel_rows))
+        found = most_moment_bytes(self.n_features) + self._sparse_bytes
+        reading = self.train.reading_bytes(self.panel_rows, self.n_features)
+        return n_making * (found + reading) + MOMENT_BYTES[self.n_features] + found
+
+    @property
+    def _sparse_bytes(self) -> int:
+        """Return the bytes of a panel's rows in sparse cells, and of their cells."""
+        values = 8 * self.n_features
+        rows = min(self.panel_rows, SPARSE_BYTES // values)
+        return rows * (values + 8) + min(self.panel_rows, SPARSE_CELLS) * _SPARSE_CELL
+
     @property
     def stays(self) -> bool:
         """Return whether training rows, once they are in leaves, stay there for all blocks."""
@@ -153,6 +179,11 @@ class LeafBytes:
     @property
     def _moments(self) -> int:
         return MOMENT_BYTES[self.n_features] if self.has_cells else 0
+
+
+def most_moment_bytes(n_features: int) -> int:
+    """Return the bytes that moments of cells may take, without what is made of them."""
+    return int((MOMENT_BYTES[n_features] - BESIDE_BYTES) / TIMES)
 
 
 def tree_row_bytes(n_features: int) -> int:

@@ -1,17 +1,23 @@
 """Moments of all training rows: made panel by panel on the workers, once for all query blocks."""
 
-import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from dkde.engine.cells import BESIDE_BYTES, TIMES, PanelMoments, gathered
-from dkde.engine.leaf_plan import MOMENT_BYTES
+from dkde.engine.cells import PanelMoments, gathered
+from dkde.engine.kept_moments import (
+    Arrays,
+    Beside,
+    agreed,
+    is_agreed,
+    kept_panel,
+    name_of,
+    packed,
+)
+from dkde.engine.leaf_plan import MOMENT_BYTES, most_moment_bytes
 from dkde.engine.pool import Pool
 from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
@@ -28,26 +34,9 @@ from dkde.rows.side import Side
 from dkde.rows.tally import BytesRead, counting
 
 Range = tuple[int, int]
-Arrays = dict[str, npt.NDArray[Any]]
 # Of rows in sparse cells: their side in the narrowest bandwidths, and the rows of a panel in one.
 _SIDE, _LEAST_MOST = 2.0, 32
 _OF_ROWS = "sparse_"
-
-
-class Beside(Protocol):
-    """A place for what is kept beside blocks."""
-
-    def beside(self, name: str) -> bytes | None:
-        """Return what is kept under a name."""
-
-    def put_beside(self, name: str, content: bytes) -> None:
-        """Keep something under a name."""
-
-    def agreed(self, name: str, content: bytes) -> bytes:
-        """Return what the first of all who asked gave under a name."""
-
-    def has_panels(self) -> bool:
-        """Return whether there are partial results of single panels."""
 
 
 class PanelArrays(NamedTuple):
@@ -136,61 +125,113 @@ def with_whole(
         Called with the bytes that were read for each panel.
     """
     is_wanted = has_whole(work, survey)
-    if keep is not None and (is_wanted or keep.beside(_CHOICE) is not None):
-        survey, is_wanted = _agreed(survey, keep, is_wanted and not keep.has_panels())
+    if keep is not None and (is_wanted or is_agreed(keep)):
+        survey, is_wanted = agreed(survey, keep, is_wanted and not keep.has_panels())
     if not is_wanted:
         return survey
-    plan = work.plan
-    panels = tuple(plan.panel(p) for p in range(plan.n_panels))
-
-    def missing() -> Iterator[tuple[tuple[int, int], tuple[Any, ...]]]:
-        for p, panel in enumerate(panels):
-            if keep is None or (found := _kept(keep, p)) is None:
-                yield (p, 0), (work.train, work.task, survey, panel, len(panels))
-            else:
-                waiting[p] = found if p == following else None
-                del found
-                merge()
-
-    whole = _empty(work.train, work.task, survey, panels)
-    # None stands for arrays that are kept, and read again when it is their turn.
-    waiting: dict[int, Arrays | None] = {}
-    n_read = n_missing = following = 0
-
-    def merge() -> None:
-        """Merge what is there, in the order of the panels: the last bits depend on it."""
-        nonlocal n_read, n_missing, following
-        while following in waiting:
-            arrays = waiting.pop(following)
-            if arrays is None:
-                assert keep is not None
-                if (arrays := _kept(keep, following)) is None:
-                    raise DataSetError(
-                        f"the moments of panel {following} of the training rows were damaged "
-                        "meanwhile; make the same call again"
-                    )
-            moments, sparse, counts = _unpacked(whole, arrays)
-            whole.moments.merge(moments)
-            whole.sparse.merge(sparse)
-            n_read, n_missing = n_read + counts[0], n_missing + counts[1]
-            following += 1
+    panels = tuple(map(work.plan.panel, range(work.plan.n_panels)))
+    merging = _Merging(_empty(work.train, work.task, survey, panels), keep)
 
     def fail(p: int, _: int, error: BaseException) -> None:
         raise error  # twice, at two workers: no block could be computed without the panel
 
     trials = Trials(pool, None if keep is None else fail)
-    with closing(completed(pool, panel_arrays, missing(), trials)) as made:
+    with closing(
+        completed(pool, panel_arrays, _Calls(work, survey, pool, merging), trials)
+    ) as made:
         for (p, _), found in made:
             trials.succeeded = True
             if keep is not None:
-                keep.put_beside(_name(p), _packed(found.arrays))
+                keep.put_beside(name_of(p), packed(found.arrays))
             if count_read is not None:
                 count_read(found.read)
-            waiting[p] = found.arrays if keep is None or p == following else None
+            merging.put(p, found.arrays)
             del found
-            merge()
-    merge()
-    return replace(survey, whole=replace(whole, n_read=n_read, n_missing=n_missing))
+    return replace(survey, whole=merging.found())
+
+
+class _Merging:
+    """Moments of panels that are merged in the order of the panels: the last bits depend on it.
+
+    Parameters
+    ----------
+    whole : WholeMoments
+        Of no rows.
+    keep : Beside, optional
+        The place that keeps the moments of panels.
+    """
+
+    def __init__(self, whole: WholeMoments, keep: Beside | None) -> None:
+        self._whole, self.keep = whole, keep
+        # None stands for arrays that are kept, and read again when it is their turn.
+        self._waiting: dict[int, Arrays | None] = {}
+        self._n_read = self._n_missing = self._largest = 0
+        self.following = 0
+
+    def put(self, p: int, arrays: Arrays) -> None:
+        """Merge the arrays of a panel, and those that waited for it; else let them wait."""
+        self._largest = max(self._largest, sum(each.nbytes for each in arrays.values()))
+        is_held = self.keep is None or p == self.following
+        self._waiting[p] = arrays if is_held else None
+        del arrays
+        while self.following in self._waiting:
+            self._merge(self._waiting.pop(self.following))
+            self.following += 1
+
+    def most_ahead(self, n_threads: int) -> int:
+        """Return how many panels there may be from the one that is merged next on.
+
+        Those that wait take about as much as the plan gives them, beside one for each thread.
+        """
+        n_axes = self._whole.sparse.n_axes
+        fit = MOMENT_BYTES[n_axes] // self._largest if self._largest else 1
+        return n_threads + max(1, min(n_threads, fit))
+
+    def found(self) -> WholeMoments:
+        """Return the moments of all panels."""
+        return replace(self._whole, n_read=self._n_read, n_missing=self._n_missing)
+
+    def _merge(self, arrays: Arrays | None) -> None:
+        if arrays is None:
+            assert self.keep is not None
+            if (arrays := kept_panel(self.keep, self.following)) is None:
+                raise DataSetError(
+                    f"the moments of panel {self.following} of the training rows were damaged "
+                    "meanwhile; make the same call again"
+                )
+        moments, sparse, (n_read, n_missing) = _unpacked(self._whole, arrays)
+        self._whole.moments.merge(moments)
+        self._whole.sparse.merge(sparse)
+        self._n_read, self._n_missing = self._n_read + n_read, self._n_missing + n_missing
+
+
+class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
+    """The calls for panels that are not kept, in turn.
+
+    Where nothing keeps what is made, they end while the next panel is too far ahead of the one that
+    is merged next, and go on when they are asked for again.
+    """
+
+    def __init__(self, work: Work, survey: Survey, pool: Pool, merging: _Merging) -> None:
+        self._work, self._survey, self._pool, self._merging = work, survey, pool, merging
+        self._next = 0
+
+    def __next__(self) -> tuple[tuple[int, int], tuple[Any, ...]]:
+        work, keep = self._work, self._merging.keep
+        while self._next < work.plan.n_panels and not self._is_too_far:
+            p = self._next
+            self._next += 1
+            if keep is None or (found := kept_panel(keep, p)) is None:
+                panel = work.plan.panel(p)
+                return (p, 0), (work.train, work.task, self._survey, panel, work.plan.n_panels)
+            self._merging.put(p, found)
+            del found
+        raise StopIteration
+
+    @property
+    def _is_too_far(self) -> bool:
+        ahead = self._next - self._merging.following
+        return self._merging.keep is None and ahead >= self._merging.most_ahead(self._pool.room())
 
 
 def panel_arrays(
@@ -205,7 +246,7 @@ def panel_arrays(
             gathering = _watched(readings, empty.sparse, frame, train, task)
             moments, n_read, n_missing = gathered(
                 gathering, rows, survey.for_moments(task), frame, list(survey.by_cells), None,
-                most_bytes=_most_bytes(rows.n_features),
+                most_bytes=most_moment_bytes(rows.n_features),
             )  # fmt: skip
         of_rows = {_OF_ROWS + name: each for name, each in empty.sparse.arrays().items()}
         counts = {"counts": np.array([n_read, n_missing])}
@@ -241,13 +282,9 @@ def _empty(
     n_axes, chosen = train.rows.n_features, survey.by_cells
     bandwidths = task.bandwidths[list(chosen)] / task.unit
     tol = survey.for_moments(task).tol
-    moments = CellMoments(n_axes, bandwidths, tol, most_bytes=_most_bytes(n_axes))
+    moments = CellMoments(n_axes, bandwidths, tol, most_bytes=most_moment_bytes(n_axes))
     sparse = SparseRows(n_axes, _SIDE * float(bandwidths.min()), most)
     return WholeMoments(moments, sparse, 0, 0, chosen, panels)
-
-
-def _most_bytes(n_axes: int) -> int:
-    return int((MOMENT_BYTES[n_axes] - BESIDE_BYTES) / TIMES)
 
 
 def _unpacked(whole: WholeMoments, arrays: Arrays) -> tuple[CellMoments, SparseRows, list[int]]:
@@ -259,46 +296,3 @@ def _unpacked(whole: WholeMoments, arrays: Arrays) -> tuple[CellMoments, SparseR
     }
     sparse = whole.sparse.empty().filled(of_rows)
     return moments, sparse, arrays["counts"].tolist()
-
-
-# What is kept in a run: what the moments are of, which its first session decides, and those of each
-# panel.
-_CHOICE = "moments.json"
-
-
-def _name(p: int) -> str:
-    return f"moments-{p}.npz"
-
-
-def _agreed(survey: Survey, keep: Beside, is_whole: bool) -> tuple[Survey, bool]:
-    """Return the survey with the moments that a run is to have, and whether it has any."""
-    mine = {
-        "whole": is_whole,
-        "bandwidths": list(survey.by_cells),
-        "tol": survey.cell_tol,
-        "reference": survey.reference.tolist(),
-    }
-    said = json.loads(keep.agreed(_CHOICE, json.dumps(mine).encode()))
-    if said == mine or not said["whole"]:
-        return survey, bool(said["whole"])
-    at = np.array(said["reference"], survey.reference.dtype)
-    chosen = tuple(map(int, said["bandwidths"]))
-    return replace(survey, reference=at, by_cells=chosen, cell_tol=said["tol"]), True
-
-
-def _packed(arrays: Arrays) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    return content.getvalue()
-
-
-def _kept(keep: Beside, p: int) -> Arrays | None:
-    """Return what is kept of a panel; None where it is missing or damaged."""
-    content = keep.beside(_name(p))
-    if content is None:
-        return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception:  # damaged files raise many kinds
-        return None

@@ -37,6 +37,7 @@ class SparseRows:
 
     Attributes
     ----------
+    n_axes : int
     lost : bool
         Whether rows are missing, so that the others tell nothing: they took too many bytes, or too
         many cells, or a row is so far out that it is in no cell.
@@ -47,7 +48,7 @@ class SparseRows:
         bits = grid.SIDE_BITS
         self.side = float(np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits))
         self._most, self.lost = most, False
-        self._n_axes = n_axes
+        self.n_axes = n_axes
         self._cells = Cells(n_axes, self.side, grid.MARGIN)
         self._counts = np.zeros(0, np.int64)
         self._dense = np.zeros(0, np.bool_)
@@ -103,7 +104,7 @@ class SparseRows:
             In the coordinates of the rows that were added.
         """
         keys = self._cells.keys[self._dense]
-        left = grid.indices(keys, self._cells.bits, self._n_axes) * self.side
+        left = grid.indices(keys, self._cells.bits, self.n_axes) * self.side
         found = np.full(len(query), np.inf)
         step = max(1, _AT_ONCE // max(len(left), 1))
         for start in range(0, len(query) if len(left) else 0, step):
@@ -126,7 +127,7 @@ class SparseRows:
 
     def empty(self) -> "SparseRows":
         """Return a set of no rows, of the same cells."""
-        return SparseRows(self._n_axes, self.side, self._most)
+        return SparseRows(self.n_axes, self.side, self._most)
 
     def filled(self, arrays: dict[str, npt.NDArray[Any]]) -> "SparseRows":
         """Fill an empty set from arrays, and return it."""
@@ -157,6 +158,6 @@ class SparseRows:
 
     def _lose(self) -> None:
         self.lost = True
-        self._cells = Cells(self._n_axes, self.side, grid.MARGIN)
+        self._cells = Cells(self.n_axes, self.side, grid.MARGIN)
         self._counts, self._dense = np.zeros(0, np.int64), np.zeros(0, np.bool_)
         self._rows, self._numbers = [], np.zeros(0, np.int64)

@@ -5,6 +5,8 @@ import pickle
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from threading import Event
+from time import sleep
 from typing import Any
 from unittest import mock
 
@@ -14,7 +16,7 @@ import pytest
 import reference
 from work import close_stages, rows_of, side_of, source_of, stage_for
 
-from dkde.engine import eager_run, whole_moments
+from dkde.engine import eager_run, leaf_plan, whole_moments
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.handing_out import every_block
@@ -24,6 +26,7 @@ from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
 from dkde.estimation.options import Options
+from dkde.numerics import sparse_rows
 from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.sparse_rows import SparseRows
 from dkde.rows.side import Rows, Side
@@ -390,3 +393,42 @@ def test_a_panel_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch)
         found = run(planned, pool, keep=stage_for(planned))
     assert failed
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_no_panel_is_made_far_ahead_of_the_one_that_is_merged_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned, third = work(panel_rows=100), Event()
+    make, begun = whole_moments.panel_arrays, []
+
+    def late(*arguments: Any) -> whole_moments.PanelArrays:
+        begun.append(arguments[3][0] // 100)
+        if begun[-1] == 3:
+            third.set()
+        if begun[-1] == 0:
+            third.wait(20)
+            sleep(0.2)  # no more are to begin
+            begun.append(-1)
+        return make(*arguments)
+
+    monkeypatch.setattr(whole_moments, "panel_arrays", late)
+    with thread_pool(2) as pool:
+        survey = eager_run._survey(planned, pool, "")
+        whole = whole_moments.with_whole(planned, survey, pool)
+    assert planned.plan.n_panels == 12
+    assert max(begun[: begun.index(-1)]) == 3
+    assert whole.whole.n_read == N_TRAIN
+
+
+def test_the_plan_has_room_for_a_panel_of_each_thread() -> None:
+    train = np.random.default_rng(0).standard_normal((100_000, 2))
+    sides = (
+        side_of(source_of("zarr", train[:9000], 9000)),
+        side_of(source_of("zarr", train, 1000)),
+    )
+    matrix = BandwidthMatrix(np.array([0.3]), Covariance(2))
+    plan = Options(panel_rows=1000).work(*sides, matrix).plan
+    more = plan.worker_bytes(16) - plan.worker_bytes(8)
+    assert more >= 8 * (leaf_plan.most_moment_bytes(2) + 1000 * 16)
+    known = leaf_plan.SPARSE_BYTES, leaf_plan.SPARSE_CELLS
+    assert known == (sparse_rows.MOST_BYTES, sparse_rows.MOST_CELLS)
