@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dkde.engine.leaf_plan import BESIDE_BYTES, MOMENT_BYTES
+from dkde.engine.leaf_plan import BESIDE_BYTES, MOMENT_BYTES, most_moment_bytes
 from dkde.engine.task import Task
 from dkde.numerics.cell_cost import Cost, is_left, is_within_cut, moment_tolerances, spacing_of
 from dkde.numerics.tolerance import left_out
@@ -39,6 +39,21 @@ class CellChoice:
     bandwidths: tuple[int, ...]
     time: float
     with_pairs: float
+
+    def fits(self, query: FloatArray, train: FloatArray, task: Task, n_rows: int) -> bool:
+        """Return whether the moments of so many training rows fit in what the plan gives to them.
+
+        Parameters
+        ----------
+        query, train : array (rows, n_features)
+            Samples of both sides.
+        task : Task
+        n_rows : int
+        """
+        hs = (task.bandwidths[list(self.bandwidths)] / task.unit).tolist()
+        costs = (Cost.of(len(query), n_rows, query, train, h, self.tol) for h in hs)
+        nbytes = sum(cost.moment_bytes for cost in costs)
+        return nbytes < most_moment_bytes(train.shape[1])
 
 
 class _Sample(NamedTuple):

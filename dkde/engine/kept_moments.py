@@ -57,6 +57,11 @@ def agreed(survey: Survey, keep: Beside, is_whole: bool) -> tuple[Survey, bool]:
     return replace(survey, reference=at, by_cells=chosen, cell_tol=said["tol"]), True
 
 
+def give_up(keep: Beside) -> None:
+    """Say, in place of what was agreed, that a run has no moments of all training rows."""
+    keep.put_beside(_CHOICE, json.dumps({"whole": False}).encode())
+
+
 def packed(arrays: Arrays) -> bytes:
     """Return arrays as the content of a file."""
     content = io.BytesIO()

@@ -30,27 +30,26 @@ def planned_reads(work: Work, survey: Survey) -> dict[str, dict[str, Any]]:
     }
 
 
-def _read(rows: Rows, pieces: list[tuple[int, int]], n_times: int, why: str) -> dict[str, Any]:
+def _read(rows: Rows, pieces: list[tuple[int, int]], n_times: float, why: str) -> dict[str, Any]:
     once = rows.stored_bytes
     if not once:
         return {"bytes": 0, "times": 0.0, "why": "in memory"}
-    nbytes = n_times * sum(rows.bytes_read(*piece) for piece in pieces)
+    nbytes = round(n_times * sum(rows.bytes_read(*piece) for piece in pieces))
     return {"bytes": nbytes, "times": nbytes / once, "why": why}
 
 
-def _of_train(work: Work, survey: Survey) -> tuple[int, str]:
+def _of_train(work: Work, survey: Survey) -> tuple[float, str]:
     """Return how often training rows are read, and why."""
     plan = work.plan
     if is_read_once(work, survey):
         return 1, "for the moments of all query blocks"
-    n_blocks = plan.n_query_blocks
-    if survey.summaries is not None:
-        return n_blocks, "for each query block, unless too far away"
-    if survey.in_leaves and _is_shared(plan, survey):
+    n_blocks = plan.n_query_blocks * survey.share_read
+    by_regions = survey.summaries is not None
+    if survey.in_leaves and not by_regions and _is_shared(plan, survey):
         return 1, "by each worker, which keeps what it makes of them"
     if has_whole(work, survey):
         return 1 + n_blocks, "for moments, and for the pairs of each query block"
-    return n_blocks, "for each query block"
+    return n_blocks, "for each query block" + (", unless too far away" if by_regions else "")
 
 
 def _is_shared(plan: Plan, survey: Survey) -> bool:

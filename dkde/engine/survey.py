@@ -68,8 +68,10 @@ def make_survey(
         Of where the training rows lie. Leaves use them only where they save work.
     """
     found = _method(query, train, task, cut)
-    known = telling(query, task, summaries) if found.in_leaves else summaries
-    return replace(found, summaries=known)
+    if not found.in_leaves or summaries is None:
+        return replace(found, summaries=summaries)
+    known, share = telling(query, task, summaries, cut[0])
+    return replace(found, summaries=known, share_read=share)
 
 
 def _method(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
@@ -150,8 +152,10 @@ def _of_leaves(
         times = [inf if cost is None else cost.time for cost in costs]
         best = choose_for_cells(q.coordinates, t.coordinates, d2, task, sizes, times)
     at = _middle(t, reference, task, train) if best.bandwidths else reference
+    is_small = best.fits(q.coordinates, t.coordinates, task, train.rows.n_rows)
     return Survey(
         at, in_leaves=True, by_cells=best.bandwidths, cell_tol=best.tol, n_groups=n_groups,
+        is_whole_small=is_small,
         n_bandwidths=len(task.bandwidths), time=best.time,
         by_groups={k: cost for k, cost in enumerate(costs) if cost is not None},
     )  # fmt: skip

@@ -222,6 +222,10 @@ class Survey:
         Whether the moments of all panels that a grid is summed with are kept, as they are small.
     summaries : Summaries, optional
         The regions in which training rows lie, if chunks may be left out.
+    share_read : float
+        About what share of the training rows a block of query rows reads, where that is so.
+    is_whole_small : bool
+        Whether the moments of all training rows together fit in what the plan gives to moments.
     n_bandwidths : int
     time : float
         The approximate share of the time of all pairs, if all chunks are read; of rows in leaves
@@ -250,6 +254,8 @@ class Survey:
     grid: GridAxes | None = None
     keeps_moments: bool = False
     summaries: Summaries | None = None
+    share_read: float = 1.0
+    is_whole_small: bool = True
     time: float = 1.0
     direct: float = 0.0
     leaf_axes: LeafAxes | None = None

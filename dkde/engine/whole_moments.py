@@ -12,6 +12,7 @@ from dkde.engine.kept_moments import (
     Arrays,
     Beside,
     agreed,
+    give_up,
     is_agreed,
     kept_panel,
     name_of,
@@ -91,11 +92,15 @@ class WholeMoments:
 def has_whole(work: Work, survey: Survey) -> bool:
     """Return whether moments of all training rows are to be made once for all query blocks.
 
-    Those of a single panel in memory are made when they are first needed, and then shared.
+    Those of a single panel in memory are made when they are first needed, and then shared. Where
+    they take too many bytes together they are made panel by panel, and so are they where query
+    blocks together read less than all rows, as the other chunks are too far away.
     """
+    if survey.summaries is not None and work.plan.n_query_blocks * survey.share_read <= 1:
+        return False
     stays = work.train.rows.is_held and work.plan.n_panels == 1
     plain = work.query.groups is None and survey.grid is None
-    return bool(survey.by_cells) and plain and not stays
+    return bool(survey.by_cells) and survey.is_whole_small and plain and not stays
 
 
 def is_read_once(work: Work, survey: Survey) -> bool:
@@ -120,7 +125,8 @@ def with_whole(
     keep : Beside, optional
         The place that keeps the moments of panels, which then are made once a run. Its first
         session decides what moments there are; a run that has partial results of panels already,
-        as an earlier version left them, goes on panel by panel.
+        as an earlier version left them, goes on panel by panel. So does one whose moments took too
+        many bytes together.
     count_read : callable, optional
         Called with the bytes that were read for each panel.
     """
@@ -147,6 +153,12 @@ def with_whole(
                 count_read(found.read)
             merging.put(p, found.arrays)
             del found
+            if merging.is_given_up:
+                break
+    if merging.is_given_up:
+        if keep is not None:
+            give_up(keep)
+        return survey
     return replace(survey, whole=merging.found())
 
 
@@ -177,6 +189,11 @@ class _Merging:
         while self.following in self._waiting:
             self._merge(self._waiting.pop(self.following))
             self.following += 1
+
+    @property
+    def is_given_up(self) -> bool:
+        """Return whether panels have moments at no bandwidth together, and may have so alone."""
+        return len(self._whole.panels) > 1 and not self._whole.moments.kept
 
     def most_ahead(self, n_threads: int) -> int:
         """Return how many panels there may be from the one that is merged next on.
@@ -218,7 +235,7 @@ class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
 
     def __next__(self) -> tuple[tuple[int, int], tuple[Any, ...]]:
         work, keep = self._work, self._merging.keep
-        while self._next < work.plan.n_panels and not self._is_too_far:
+        while self._next < work.plan.n_panels and self._goes_on:
             p = self._next
             self._next += 1
             if keep is None or (found := kept_panel(keep, p)) is None:
@@ -229,9 +246,11 @@ class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
         raise StopIteration
 
     @property
-    def _is_too_far(self) -> bool:
+    def _goes_on(self) -> bool:
         ahead = self._next - self._merging.following
-        return self._merging.keep is None and ahead >= self._merging.most_ahead(self._pool.room())
+        if self._merging.is_given_up:
+            return False
+        return self._merging.keep is not None or ahead < self._merging.most_ahead(self._pool.room())
 
 
 def panel_arrays(

@@ -39,12 +39,15 @@ class Cost:
         Nanoseconds: once for the training rows, once for the cells, and for the query rows.
     nbytes : float
         Of the moments and the coefficients that are kept.
+    moment_bytes : float
+        Of the moments alone.
     """
 
     moments: float
     translations: float
     sums: float
     nbytes: float
+    moment_bytes: float
 
     @property
     def time(self) -> float:
@@ -83,6 +86,7 @@ class Cost:
             n_groups * multiply_adds * _MULTIPLY_ADD[n_axes],
             n_query * (_SUMMED + polynomials) + terms * summed * _TERM,
             8 * terms * (n_sets * 1.25 * sources + n_groups * 1.5 * targets),
+            8 * terms * n_sets * 1.25 * sources,
         )
 
 

@@ -13,8 +13,12 @@ from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
 from dkde.estimation.options import Options
+from dkde.numerics.summaries import Summaries
 
 SURVEY = Survey(np.zeros(2), in_leaves=True, n_bandwidths=2)
+# Whatever is known of where rows lie.
+KNOWN = Summaries(np.array([0, 400]), (), np.zeros((1, 2)), 0.0)
+BY_REGIONS = replace(SURVEY, by_cells=(0, 1), summaries=KNOWN)
 
 
 def work(kind: str = "zarr", panel_rows: int | None = 100, block_rows: int = 50) -> Work:
@@ -31,11 +35,13 @@ def work(kind: str = "zarr", panel_rows: int | None = 100, block_rows: int = 50)
         (replace(SURVEY, by_cells=(0, 1)), 100, 1, "for the moments of all query blocks"),
         (replace(SURVEY, by_cells=(1,)), 100, 5, "for moments, and for the pairs"),
         (SURVEY, 100, 4, "for each query block"),
+        (replace(BY_REGIONS, share_read=0.125), 100, 0.5, "for each query block, unless too far"),
+        (replace(BY_REGIONS, share_read=0.75), 100, 1, "for the moments of all query blocks"),
         (SURVEY, None, 1, "by each worker, which keeps"),
         (replace(SURVEY, in_leaves=False), 100, 4, "for each query block"),
     ],
 )
-def test_training_rows(found: Survey, panel_rows: Any, times: int, why: str) -> None:
+def test_training_rows(found: Survey, panel_rows: Any, times: float, why: str) -> None:
     reads = planned_reads(work(panel_rows=panel_rows), found)["train"]
     assert (reads["times"], reads["bytes"]) == (times, times * 400 * 16)
     assert why in reads["why"]

@@ -68,6 +68,18 @@ def test_regions_are_used_where_some_chunks_do_not_matter(
     assert is_used(work, known) == used
 
 
+@pytest.mark.parametrize(
+    ("ordered", "least", "most"), [(along_an_axis, 0, 0.4), (as_it_is, 0.8, 1)]
+)
+def test_the_share_that_a_query_block_reads(
+    ordered: Callable[[FloatArray], FloatArray], least: float, most: float
+) -> None:
+    train, query = along_an_axis(mixture(20_000, 1)), ordered(mixture(1000, 2))
+    work = work_of(side_of(query), side_of(train), [0.1], query_rows=125)
+    share = make_survey(*work.surveyed[:-1], known_of(train)).share_read
+    assert least < share <= most
+
+
 def test_query_rows_that_are_yet_to_be_computed_are_not_computed_for_regions() -> None:
     train = mixture(20_000, 1)
 

@@ -17,6 +17,7 @@ import reference
 from work import close_stages, rows_of, side_of, source_of, stage_for
 
 from dkde.engine import eager_run, leaf_plan, whole_moments
+from dkde.engine.cell_survey import CellChoice
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.handing_out import every_block
@@ -432,3 +433,45 @@ def test_the_plan_has_room_for_a_panel_of_each_thread() -> None:
     assert more >= 8 * (leaf_plan.most_moment_bytes(2) + 1000 * 16)
     known = leaf_plan.SPARSE_BYTES, leaf_plan.SPARSE_CELLS
     assert known == (sparse_rows.MOST_BYTES, sparse_rows.MOST_CELLS)
+
+
+def test_moments_that_are_too_large_together_are_made_panel_by_panel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = np.random.default_rng(0).uniform(0, 200, (N_TRAIN, 1))
+    query = train[::10] + 0.01
+    sides = side_of(source_of("zarr", query, 60)), side_of(source_of("zarr", train, CHUNK))
+    matrix = BandwidthMatrix(np.array([0.3]), Covariance(1))
+    planned = Options(tol=TOL, panel_rows=200, block_rows=60).work(*sides, matrix)
+    stage, made = stage_for(planned), []
+    make = whole_moments.panel_arrays
+
+    def counted(*arguments: Any) -> whole_moments.PanelArrays:
+        made.append(make(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(whole_moments, "panel_arrays", counted)
+    with thread_pool(1) as pool:
+        survey = eager_run._survey(planned, pool, "")
+        nbytes = whole_moments.with_whole(planned, survey, pool).whole.moments.nbytes
+        made.clear()
+        monkeypatch.setattr(whole_moments, "most_moment_bytes", lambda n_axes: nbytes * 0.55)
+        found = run(planned, pool)
+        n_made = len(made)
+        kept = run(planned, pool, keep=stage)
+        assert whole_moments.with_whole(planned, survey, pool, stage).whole is None
+    assert n_made < planned.plan.n_panels
+    assert all(each.arrays["kept"].tolist() == [0] for each in made)
+    assert len(made) < 2 * planned.plan.n_panels
+    assert found.effort.pairs.mean() < 0.8 * N_TRAIN
+    assert json.loads(stage.beside("moments.json") or b"") == {"whole": False}
+    np.testing.assert_array_equal(found.values, kept.values)
+    assert (np.abs(found.values - reference.log_density(query, train, [0.3])) <= found.errors).all()
+
+
+def test_moments_that_are_too_large_together_are_foreseen() -> None:
+    train = np.random.default_rng(0).uniform(0, 1e4, (1000, 2))
+    choice = CellChoice(TOL, (0,), 0.0, 0.0)
+    task = work(d=2).task
+    assert choice.fits(train[:100], train, task, 1000)
+    assert not choice.fits(train[:100], train, task, 10**9)
