@@ -42,7 +42,11 @@ def _of_train(work: Work, survey: Survey) -> tuple[float, str]:
     """Return how often training rows are read, and why."""
     plan = work.plan
     if is_read_once(work, survey):
-        return 1, "for the moments of all query blocks"
+        if work.task.images is None:
+            return 1, "for the moments of all query blocks"
+        # Rows that are gathered as moments are made are not compared with images.
+        n_shares = plan.n_query_blocks * survey.n_shares(plan.n_shares, plan.query_rows)
+        return 1 + n_shares, "at most: once for moments, and where query rows lie far out"
     n_blocks = plan.n_query_blocks * survey.share_read
     by_regions = survey.summaries is not None
     if survey.in_leaves and not by_regions and _is_shared(plan, survey):

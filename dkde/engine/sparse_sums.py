@@ -58,18 +58,26 @@ def sparse_sums(
     if values is None:
         return result, np.zeros(n_rows, np.bool_)
 
+    weights = whole.sparse.weights
+
     def make() -> TrainRows:
-        return train_rows([Reading(0, values, None, None)], rows, frame, len(values))
+        return train_rows([Reading(0, values, weights, None)], rows, frame, len(values))
 
     train = SHELF.get((survey.key, "sparse"), make, others=False)
+    if len(train.trees) != 1:  # weights so unlike that they have several units
+        return result, np.zeros(n_rows, np.bool_)
+    tree, total, others = train.trees[0].tree, float(task.n_train), float(whole.sparse.n_others)
+    if weights is not None:
+        total = whole.sparse.total(tree.shift)
+        others = max(total - tree.total, 0.0)
     some = replace(task, bandwidths=task.bandwidths[list(bandwidths)])
     sums = LeafSums(query.leaves, some.terms(frame))
     check_distances(query, train, some, frame.n_features)
-    train.add_to(sums, None, float(task.n_train))
+    train.add_to(sums, None, total)
     # The cells are those of coordinates in float64, whatever the precision of pairs.
     at = Points.of(query.values, replace(frame, precision="float64")).coordinates
     far = whole.sparse.squared_distances(at)
-    done = sums.leaves_out_for(whole.sparse.n_others, far)
+    done = sums.leaves_out_for(others, far, total, tree.shift)
     result[:, query.leaves.order] = sums.log_sums()
     logsum.split(result).missing[:] = whole.n_missing
     return result, done

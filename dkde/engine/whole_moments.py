@@ -262,7 +262,7 @@ def panel_arrays(
         empty = _empty(train, task, survey, (panel,), max(_LEAST_MOST, MOST_IN_CELL // n_panels))
         reads = Reads(list(rows.ranges(*panel)))
         with closing(reads.readings(train, task, origin, None)) as readings:
-            gathering = _watched(readings, empty.sparse, frame, train, task)
+            gathering = _watched(readings, empty.sparse, frame, task)
             moments, n_read, n_missing = gathered(
                 gathering, rows, survey.for_moments(task), frame, list(survey.by_cells), None,
                 most_bytes=most_moment_bytes(rows.n_features),
@@ -273,19 +273,16 @@ def panel_arrays(
 
 
 def _watched(
-    readings: Iterator[Reading], sparse: SparseRows, frame: Frame, train: Side, task: Task
+    readings: Iterator[Reading], sparse: SparseRows, frame: Frame, task: Task
 ) -> Iterator[Reading]:
-    """Yield what is read, and gather rows in sparse cells; none where a pair may weigh more."""
-    is_plain = train.weights is None and task.images is None
-    for read in readings:
-        with np.errstate(over="ignore", invalid="ignore"):  # reported by whoever takes the rows
-            coordinates = Points.of(read.values, frame).coordinates
-        yield read
-        if is_plain:
-            sparse.add(coordinates, read.values)
-        del read, coordinates
-    if not is_plain:
+    """Yield what is read, and gather rows in sparse cells; none where images are near as well."""
+    if task.images is not None:
         sparse.lost = True
+    for read in readings:
+        yield read
+        if not sparse.lost:
+            sparse.add(Points.of(read.values, frame).coordinates, read.values, read.weights)
+        del read
 
 
 def _frame(train: Side, task: Task, survey: Survey) -> tuple[Frame, Any]:

@@ -285,29 +285,43 @@ class LeafSums:
         return True
 
     def leaves_out_for(
-        self, n_rows: int, squared: npt.NDArray[np.floating]
+        self, weight: float, squared: npt.NDArray[np.floating], total: float, shift: int = 0
     ) -> npt.NDArray[np.bool_]:
-        """Leave such rows out, and return for which query rows (rows,) they cannot matter.
+        """Leave rows of no group out, and return for which query rows (rows,) they cannot matter.
 
-        The sums of the others are too small. Both are in the order of the rows as given.
+        The sums of the others are too small.
+
+        Parameters
+        ----------
+        weight : float
+            Of these rows, in the unit of the trees.
+        squared : array (query rows,)
+            What their squared distances are at least, in the order of the rows as given.
+        total : float
+            The weight of all rows, those of the trees included.
+        shift : int
+            Of the unit of all trees so far.
         """
         order = self._query.order
         found = np.empty(len(order), np.bool_)
-        found[order] = squared[order] > self._reach()[: len(order)]
-        self._leave_out(n_rows)
+        found[order] = squared[order] > self._reach(total, shift)[: len(order)]
+        self._leave_out(weight, shift)
         return found
 
-    def _reach(self) -> FloatArray:
-        """Return the squared distances (rows,) beyond which rows of weight one cannot matter."""
-        state = self._state(0, 0)
-        within = self._limits(state.near, state.sums).max(axis=0)
+    def _reach(self, total: float | None = None, shift: int = 0) -> FloatArray:
+        """Return the squared distances (rows,) beyond which rows of a total weight cannot matter.
+
+        By default they are training rows of weight one.
+        """
+        state = self._state(shift, shift)
+        within = self._limits(state.near, state.sums, total).max(axis=0)
         reach: FloatArray = np.minimum(within, self._within)
         return reach
 
-    def _leave_out(self, n_rows: int) -> None:
-        state = self._state(0, 0)
-        state.eligible += n_rows
-        state.counted += n_rows
+    def _leave_out(self, weight: float, shift: int = 0) -> None:
+        state = self._state(shift, shift)
+        state.eligible += weight
+        state.counted += weight
 
     def log_sums(self) -> FloatArray:
         """Return the partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
@@ -326,10 +340,12 @@ class LeafSums:
             self._states[key] = _State.of(key, len(self._inverse), len(self._query.rows))
         return self._states[key]
 
-    def _limits(self, near: FloatArray, sums: FloatArray | None) -> FloatArray:
+    def _limits(
+        self, near: FloatArray, sums: FloatArray | None, total: float | None = None
+    ) -> FloatArray:
         found = np.empty((len(self._inverse), len(near)))
         sums = np.ones_like(found) if sums is None else sums
-        needed = log(self._n_train) - log(self._share) + _ROOM
+        needed = log(self._n_train if total is None else total) - log(self._share) + _ROOM
         anywhere = np.full(len(near), inf)
         fill_limits(self._code, self._inverse, near, sums, needed, anywhere, self._cut, found)
         return found

@@ -54,17 +54,34 @@ class SparseRows:
         self._dense = np.zeros(0, np.bool_)
         self._rows: list[Array] = []
         self._numbers = np.zeros(0, np.int64)
+        # Where rows have weights: those of the rows, and sums of those of all that were added.
+        self._weights: list[FloatArray] | None = None
+        self._sums = np.zeros(0)
 
-    def add(self, coordinates: FloatArray, rows: Array) -> None:
-        """Add rows, whose coordinates (rows, n_axes) say in which cells they are."""
+    def add(self, coordinates: FloatArray, rows: Array, weights: FloatArray | None = None) -> None:
+        """Add rows, whose coordinates (rows, n_axes) say in which cells they are.
+
+        Parameters
+        ----------
+        coordinates : array (rows, n_axes)
+        rows : array (rows, n_features)
+        weights : array (rows,), optional
+            Of all rows that are added or of none; rows of weight zero do not count.
+        """
         if self.lost:
             return
+        if weights is not None and not (weights > 0).all():
+            there = weights > 0
+            coordinates, rows, weights = coordinates[there], rows[there], weights[there]
         numbers = self._cells.number(np.ascontiguousarray(coordinates, np.float64))
         if (numbers < 0).any() or len(self._cells) > MOST_CELLS:
             self._lose()
             return
         self._count(np.bincount(numbers, minlength=len(self._cells)), None)
-        self._take(rows, numbers)
+        if weights is not None:
+            with np.errstate(over="ignore"):  # an infinite weight leaves nothing out
+                self._sums = np.append(self._sums, weights.sum())
+        self._take(rows, numbers, weights)
 
     def merge(self, other: "SparseRows") -> None:
         """Add the rows of another set, in cells of the same side."""
@@ -79,9 +96,11 @@ class SparseRows:
         dense = np.zeros(len(self._cells), np.bool_)
         counts[numbers], dense[numbers] = other._counts, other._dense
         self._count(counts, dense)
+        weights = other._weights
+        self._sums = np.concatenate([self._sums, other._sums])
         # Without others too: cells that are dense by now have rows no more.
         for rows in other._rows or [each[:0] for each in self._rows]:
-            self._take(rows, numbers[other._numbers])
+            self._take(rows, numbers[other._numbers], weights[0] if weights else None)
 
     @property
     def rows(self) -> Array | None:
@@ -91,9 +110,19 @@ class SparseRows:
         return self._rows[0]
 
     @property
+    def weights(self) -> FloatArray | None:
+        """Return the weights of these rows, if they have any."""
+        return self._weights[0] if self._weights else None
+
+    @property
     def n_others(self) -> int:
         """Return how many rows are in the other cells."""
         return int(self._counts[self._dense].sum())
+
+    def total(self, shift: int) -> float:
+        """Return the weight of all rows that were added, where they have any, in 2**shift."""
+        with np.errstate(over="ignore"):
+            return float(np.ldexp(self._sums, -shift).sum())
 
     def squared_distances(self, query: FloatArray) -> FloatArray:
         """Return lower bounds (rows,) of the squared distances to all rows that are not here.
@@ -120,6 +149,8 @@ class SparseRows:
         if self.lost:
             return {}
         rows = {} if self.rows is None else {"rows": self.rows}
+        if (weights := self.weights) is not None:
+            rows |= {"weights": weights, "sums": self._sums}
         return {
             "cells": self._cells.keys, "counts": self._counts, "dense": self._dense,
             "numbers": self._numbers, **rows,
@@ -138,6 +169,8 @@ class SparseRows:
         self._counts, self._dense = arrays["counts"], arrays["dense"]
         self._numbers = arrays["numbers"]
         self._rows = [arrays["rows"]] if "rows" in arrays else []
+        if "sums" in arrays:
+            self._weights, self._sums = [arrays["weights"]], arrays["sums"]
         return self
 
     def _count(self, counts: npt.NDArray[np.int64], dense: npt.NDArray[np.bool_] | None) -> None:
@@ -148,11 +181,16 @@ class SparseRows:
         if dense is not None:
             self._dense |= dense
 
-    def _take(self, rows: Array, numbers: npt.NDArray[np.int64]) -> None:
+    def _take(
+        self, rows: Array, numbers: npt.NDArray[np.int64], weights: FloatArray | None
+    ) -> None:
         """Take those of some rows that are in sparse cells; drop those in cells that are not."""
         kept, mine = ~self._dense[self._numbers], ~self._dense[numbers]
         self._rows = [np.concatenate([*(held[kept] for held in self._rows), rows[mine]])]
         self._numbers = np.concatenate([self._numbers[kept], numbers[mine]])
+        if weights is not None or self._weights is not None:
+            new = np.zeros(0) if weights is None else weights[mine]
+            self._weights = [np.concatenate([*(w[kept] for w in self._weights or ()), new])]
         if self._rows[0].nbytes > MOST_BYTES:
             self._lose()
 
@@ -161,3 +199,4 @@ class SparseRows:
         self._cells = Cells(self.n_axes, self.side, grid.MARGIN)
         self._counts, self._dense = np.zeros(0, np.int64), np.zeros(0, np.bool_)
         self._rows, self._numbers = [], np.zeros(0, np.int64)
+        self._weights, self._sums = None, np.zeros(0)

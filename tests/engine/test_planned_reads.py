@@ -13,6 +13,7 @@ from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
 from dkde.estimation.options import Options
+from dkde.numerics.images import Images
 from dkde.numerics.summaries import Summaries
 
 SURVEY = Survey(np.zeros(2), in_leaves=True, n_bandwidths=2)
@@ -45,6 +46,14 @@ def test_training_rows(found: Survey, panel_rows: Any, times: float, why: str) -
     reads = planned_reads(work(panel_rows=panel_rows), found)["train"]
     assert (reads["times"], reads["bytes"]) == (times, times * 400 * 16)
     assert why in reads["why"]
+
+
+def test_where_rows_have_images_those_far_out_may_read_all_panels_again() -> None:
+    planned = work()
+    planned = replace(planned, task=replace(planned.task, images=Images((), 2)))
+    reads = planned_reads(planned, replace(SURVEY, by_cells=(0, 1)))["train"]
+    assert reads["times"] == 1 + planned.plan.n_query_blocks
+    assert reads["why"].startswith("at most")
 
 
 def test_query_rows_are_read_in_whole_chunks() -> None:

@@ -37,7 +37,16 @@ from dkde.rows.tally import BytesRead
 Array = npt.NDArray[Any]
 TOL = 1e-8
 N_TRAIN, CHUNK = 1200, 100
-KINDS = ["normal", "uniform", "clusters", "one point", "far row", "large offset", "weighted"]
+KINDS = [
+    "normal",
+    "uniform",
+    "clusters",
+    "one point",
+    "far row",
+    "large offset",
+    "weighted",
+    "unlike",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +71,8 @@ def data(kind: str, d: int) -> tuple[Array, Array, Array | None]:
         train += 1e6
     elif kind == "weighted":
         weights = np.where(random.random(N_TRAIN) < 0.2, 0.0, random.random(N_TRAIN) * 1e9)
+    elif kind == "unlike weights":
+        weights = np.exp(random.uniform(-600, 600, N_TRAIN))
     far = train[:60] + random.standard_normal((60, d)) * random.choice([0.1, 2.0, 9.0], (60, 1))
     return np.concatenate([train[100:160] + 0.01, far]), train, weights
 
@@ -107,7 +118,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> "Counter[int]":
     return found
 
 
-@pytest.mark.sampled(21)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_the_oracle(kind: str, d: int) -> None:
@@ -134,11 +145,10 @@ def test_training_rows_are_read_once(monkeypatch: pytest.MonkeyPatch, nan: str) 
     assert whole.__sizeof__() > whole.whole.nbytes > 0
 
 
-def test_no_row_is_read_again_where_lone_rows_are_in_sparse_cells(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("kind", ["normal", "weighted"])
+def test_no_row_is_read_again_where_lone_rows_are_in_sparse_cells(kind: str) -> None:
     # A far query row is left to pairs; there are no cells with more rows than are kept.
-    planned, read = work(hs=0.2), BytesRead()
+    planned, read = work(kind, hs=0.2), BytesRead()
 
     def count(more: BytesRead) -> None:
         nonlocal read
@@ -165,6 +175,28 @@ def test_rows_that_sparse_cells_do_not_answer_for_read_all_panels() -> None:
     assert (np.abs(found.values - expected) <= found.errors).all()
     assert found.effort.pairs[0] == N_TRAIN
     assert sum(each.train for each in read) == 2 * N_TRAIN * 16
+
+
+@pytest.mark.parametrize("heavy", [1.0, 1e12])
+def test_lone_rows_beside_heavy_cells_are_summed_to_the_bound(heavy: float) -> None:
+    # Full cells of which nothing is kept; a few lone rows, and query rows amid these.
+    random = np.random.default_rng(0)
+    train = np.concatenate([random.random((3000, 2)), random.uniform(4, 9, (100, 2))])
+    weights = np.where(np.arange(3100) < 3000, heavy, random.random(3100) + 0.1)
+    query = np.concatenate([train[-60:] + 0.3, random.uniform(0, 9, (60, 2))])
+    sides = (
+        side_of(source_of("zarr", query, 40)),
+        side_of(source_of("zarr", train, CHUNK), "train", weights=weights),
+    )
+    matrix = BandwidthMatrix(np.array([0.3]), Covariance(2))
+    planned, read = Options(tol=TOL, panel_rows=500, block_rows=40).work(*sides, matrix), []
+    with thread_pool(2) as pool:
+        found = run(planned, pool, count_read=read.append)
+    expected = reference.log_density(query, train, [0.3], weights)
+    assert (np.abs(found.values - expected) <= found.errors + 1e-12).all()
+    assert (found.errors <= 1.1 * TOL * np.maximum(1, np.abs(expected))).all()
+    pairs = found.effort.pairs
+    assert ((pairs > 0) & (pairs <= 100)).any()
 
 
 def test_bits_depend_on_nobody() -> None:
