@@ -236,6 +236,7 @@ def completed(
             except KeyboardInterrupt:
                 if is_begun is None:
                     raise
+                waiting.put_back([*again, *alone])  # their blocks may be begun
                 for batch, future in of_blocks_at_hand(
                     pool, attempts.submit, attempts.at_hand(), waiting, is_begun
                 ):

@@ -11,7 +11,7 @@ import dkde
 from dkde.engine import eager_run, interrupted
 from dkde.engine.attempts import Attempts
 from dkde.engine.pool import thread_pool
-from dkde.engine.window import completed
+from dkde.engine.window import Trials, completed
 
 N_SHARES = 6
 
@@ -70,6 +70,26 @@ def test_a_block_that_was_begun_is_finished(interrupt, k, caplog):
     assert sorted(key[:3] for key in found) == [(q, 0, i) for q in blocks for i in range(N_SHARES)]
     assert sorted(made) == sorted(key[0] for key in found)
     assert caplog.messages == ["Finishing the blocks at hand; interrupt again to stop now"]
+
+
+def test_a_share_that_is_to_be_tried_again_is_made_with_its_block(interrupt, monkeypatch):
+    interrupt(3)
+    made, failed = [], []
+    monkeypatch.setattr(Trials, "goes_alone", lambda trials, key: key in failed)
+
+    def call(i):
+        time.sleep(0.1)
+        if i == 1 and not failed:
+            failed.append((0, 0, 1, 3))
+            raise OSError(5, "Input/output error")
+        made.append(i)
+
+    calls = [((0, 0, i, 3), (i,)) for i in range(3)]
+    with thread_pool(1) as pool:
+        trials = Trials(pool, lambda *failed: None)
+        with pytest.raises(KeyboardInterrupt):
+            list(completed(pool, call, calls, trials, is_begun=lambda key: True))
+    assert sorted(made) == [0, 1, 2]
 
 
 def test_what_would_take_long_is_not_finished_and_a_line_says_so(interrupt, caplog, monkeypatch):
