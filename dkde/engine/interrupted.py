@@ -2,7 +2,9 @@
 
 A thread cannot be stopped in a block, so the call waits for it anyway. A block may be cut into
 shares, and is lost unless all of them are computed: those that wait are computed too where that
-takes a few seconds, and else a line says what is lost. A second interrupt stops at once.
+takes a few seconds, and else a line says what is lost. After a second interrupt the call ends at
+once, and so does the process of a command; any other process ends when its threads are done with
+the blocks at hand.
 """
 
 from __future__ import annotations

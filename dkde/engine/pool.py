@@ -106,7 +106,8 @@ class Pool:
     waits : bool
         Whether calls that were begun are waited for when the pool ends.
     stop_now : threading.Event
-        Set when that was interrupted: then they are not.
+        Set when that was interrupted: then they are not, though a process that ends by itself waits
+        for its threads.
     shows_names : bool
         Whether ``submit``, ``elsewhere`` and ``beside`` take a keyword ``name``, under which tasks
         are shown.
