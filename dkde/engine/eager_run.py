@@ -19,7 +19,7 @@ from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
-from dkde.engine.whole_moments import with_whole
+from dkde.engine.whole_moments import as_agreed, with_whole
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message
@@ -247,8 +247,13 @@ def compute(
 
     if next(waiting(), None) is None:
         return None
+    survey, is_wanted = as_agreed(work, _survey(work, pool, name), keep)
+    if is_wanted and len(survey.by_cells) == survey.n_bandwidths and not any(waiting(True)):
+        return None  # a part of a run that has fewer query blocks than parts
     making = pool.named(_of("moments", name))
-    survey = with_whole(work, _survey(work, pool, name), making, keep, count_read)
+    # Each part of a run begins at another panel.
+    first = 0 if only is None else next(n for n, _ in every_block(plan, False) if only(n))
+    survey = with_whole(work, survey, making, keep, count_read, first % plan.n_panels)
     is_whole = survey.is_of_one_panel
 
     def pairs_of(block: Block) -> int:

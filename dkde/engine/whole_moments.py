@@ -108,12 +108,27 @@ def is_read_once(work: Work, survey: Survey) -> bool:
     return has_whole(work, survey) and len(survey.by_cells) == survey.n_bandwidths
 
 
+def as_agreed(work: Work, survey: Survey, keep: Beside | None) -> tuple[Survey, bool]:
+    """Return the survey as the first session of a run had it, and whether it has whole moments.
+
+    Parameters
+    ----------
+    work, survey, keep
+        As for :func:`with_whole`.
+    """
+    is_wanted = has_whole(work, survey)
+    if keep is not None and (is_wanted or is_agreed(keep)):
+        return agreed(survey, keep, is_wanted and not keep.has_panels())
+    return survey, is_wanted
+
+
 def with_whole(
     work: Work,
     survey: Survey,
     pool: Pool,
     keep: Beside | None = None,
     count_read: Callable[[BytesRead], None] | None = None,
+    first: int = 0,
 ) -> Survey:
     """Return a survey with the moments of all training rows, where these are to be made.
 
@@ -129,10 +144,11 @@ def with_whole(
         many bytes together.
     count_read : callable, optional
         Called with the bytes that were read for each panel.
+    first : int
+        The panel whose moments are made first, where they are kept: sessions that begin together
+        so share the work.
     """
-    is_wanted = has_whole(work, survey)
-    if keep is not None and (is_wanted or is_agreed(keep)):
-        survey, is_wanted = agreed(survey, keep, is_wanted and not keep.has_panels())
+    survey, is_wanted = as_agreed(work, survey, keep)
     if not is_wanted:
         return survey
     panels = tuple(map(work.plan.panel, range(work.plan.n_panels)))
@@ -142,9 +158,8 @@ def with_whole(
         raise error  # twice, at two workers: no block could be computed without the panel
 
     trials = Trials(pool, None if keep is None else fail)
-    with closing(
-        completed(pool, panel_arrays, _Calls(work, survey, pool, merging), trials)
-    ) as made:
+    calls = _Calls(work, survey, pool, merging, 0 if keep is None else first)
+    with closing(completed(pool, panel_arrays, calls, trials)) as made:
         for (p, _), found in made:
             trials.succeeded = True
             if keep is not None:
@@ -223,20 +238,22 @@ class _Merging:
 
 
 class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
-    """The calls for panels that are not kept, in turn.
+    """The calls for panels that are not kept by anyone as their turn comes.
 
     Where nothing keeps what is made, they end while the next panel is too far ahead of the one that
     is merged next, and go on when they are asked for again.
     """
 
-    def __init__(self, work: Work, survey: Survey, pool: Pool, merging: _Merging) -> None:
+    def __init__(
+        self, work: Work, survey: Survey, pool: Pool, merging: _Merging, first: int
+    ) -> None:
         self._work, self._survey, self._pool, self._merging = work, survey, pool, merging
-        self._next = 0
+        self._next, self._first = 0, first
 
     def __next__(self) -> tuple[tuple[int, int], tuple[Any, ...]]:
         work, keep = self._work, self._merging.keep
         while self._next < work.plan.n_panels and self._goes_on:
-            p = self._next
+            p = (self._first + self._next) % work.plan.n_panels
             self._next += 1
             if keep is None or (found := kept_panel(keep, p)) is None:
                 panel = work.plan.panel(p)

@@ -19,6 +19,7 @@ from dkde.typing import Array, FloatArray
 MOST_IN_CELL = 256
 MOST_BYTES = 2**26
 MOST_CELLS = 2**20  # of about 80 bytes, as their table grows
+MOST_BOXES = 10**5  # that query rows are compared with, one by one
 _AT_ONCE = 2**20  # query rows times cells
 _SLACK = 1e-9  # for roundings of squared distances
 
@@ -57,6 +58,7 @@ class SparseRows:
         # Where rows have weights: those of the rows, and sums of those of all that were added.
         self._weights: list[FloatArray] | None = None
         self._sums = np.zeros(0)
+        self._held: tuple[FloatArray, float] | None = None
 
     def add(self, coordinates: FloatArray, rows: Array, weights: FloatArray | None = None) -> None:
         """Add rows, whose coordinates (rows, n_axes) say in which cells they are.
@@ -132,17 +134,30 @@ class SparseRows:
         query : array (rows, n_axes)
             In the coordinates of the rows that were added.
         """
-        keys = self._cells.keys[self._dense]
-        left = grid.indices(keys, self._cells.bits, self.n_axes) * self.side
+        left, side = self._boxes
         found = np.full(len(query), np.inf)
         step = max(1, _AT_ONCE // max(len(left), 1))
         for start in range(0, len(query) if len(left) else 0, step):
             at = query[start : start + step, None]
             # Coordinates are rounded once, and so are the borders of cells.
-            slack = 8 * UNIT * (2 * np.abs(at) + np.abs(left) + self.side)
-            gap = np.maximum(np.maximum(left - at, at - left - self.side) - slack, 0.0)
+            slack = 8 * UNIT * (2 * np.abs(at) + np.abs(left) + side)
+            gap = np.maximum(np.maximum(left - at, at - left - side) - slack, 0.0)
             found[start : start + step] = (gap**2).sum(axis=2).min(axis=1) * (1 - _SLACK)
         return found
+
+    @property
+    def _boxes(self) -> tuple[FloatArray, float]:
+        """Return the lower corners of boxes that hold the dense cells, and their side.
+
+        They are the cells, or where these are too many cells of a coarser grid.
+        """
+        if (held := self._held) is None:
+            keys = self._cells.keys[self._dense]
+            at, side = grid.indices(keys, self._cells.bits, self.n_axes), self.side
+            while len(at) > MOST_BOXES:
+                at, side = np.unique(at >> 1, axis=0), 2 * side
+            held = self._held = np.asarray(at * side, np.float64), side
+        return held
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all as arrays; empty where rows are missing."""
@@ -174,6 +189,7 @@ class SparseRows:
         return self
 
     def _count(self, counts: npt.NDArray[np.int64], dense: npt.NDArray[np.bool_] | None) -> None:
+        self._held = None
         more = len(self._cells) - len(self._counts)
         self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)]) + counts
         self._dense = np.concatenate([self._dense, np.zeros(more, np.bool_)])

@@ -507,3 +507,51 @@ def test_moments_that_are_too_large_together_are_foreseen() -> None:
     task = work(d=2).task
     assert choice.fits(train[:100], train, task, 1000)
     assert not choice.fits(train[:100], train, task, 10**9)
+
+
+def test_a_part_without_query_blocks_makes_no_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, read, done = work(block_rows=60), [], []
+    monkeypatch.setattr(whole_moments, "panel_arrays", mock.Mock(side_effect=AssertionError))
+    drawn = {number for number, _ in every_block(planned.plan, True)}
+    with thread_pool(1) as pool:
+        found = eager_run.compute(
+            planned, pool, lambda *block: done.append(block), keep=stage_for(planned),
+            only=lambda number: number not in drawn, count_read=read.append,
+        )  # fmt: skip
+    assert found is None
+    assert not read
+    assert not done
+
+
+def test_parts_that_begin_together_begin_at_different_panels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned, begun = work(block_rows=10), []
+
+    def stop(*arguments: Any) -> None:
+        begun.append(arguments[3][0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole_moments, "panel_arrays", stop)
+    for part in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            eager_run.compute(
+                planned, calling_thread(), lambda *block: None, keep=stage_for(planned),
+                only=lambda number: number % 4 == part,  # noqa: B023
+            )  # fmt: skip
+    assert begun == [0, 300, 600, 900]
+
+
+def test_many_dense_cells_are_compared_in_a_coarser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_rows, "MOST_BOXES", 20)
+    random = np.random.default_rng(0)
+    x, query = random.uniform(-20, 20, (4000, 2)), random.uniform(-60, 60, (100, 2))
+    rows = SparseRows(2, 1.0, 1)
+    rows.add(x, x)
+    kept = {tuple(row) for row in rows.rows}
+    others = np.array([row for row in x if tuple(row) not in kept])
+    bounds = rows.squared_distances(query)
+    nearest = ((query[:, None] - others) ** 2).sum(axis=2).min(axis=1)
+    assert (bounds <= nearest).all()
+    assert bounds.max() > 500
+    assert len(rows._boxes[0]) <= 20
