@@ -13,7 +13,7 @@ import numpy as np
 from dkde.engine.block_log import BlockLog
 from dkde.engine.blocks import score_share
 from dkde.engine.handing_out import Joined, every_block, n_shares_of, share_of
-from dkde.engine.kept_moments import Beside
+from dkde.engine.kept_moments import Beside, drop_panels
 from dkde.engine.pool import Pool, worker_of
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
@@ -159,6 +159,9 @@ def run(
     if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
     assert n_finished + len(whole) == plan.n_query_blocks
+    if keep is not None and survey is not None and survey.whole is not None:
+        keep.done_rows()  # commits them
+        drop_panels(keep, plan.n_panels)
     if chosen is not None:
         # Where all blocks were kept no survey was made, and only its method is wanted.
         chosen((survey or _survey(work, pool, name)).method)
@@ -254,7 +257,7 @@ def compute(
     # Each part of a run begins at another panel.
     first = 0 if only is None else next(n for n, _ in every_block(plan, False) if only(n))
     survey = with_whole(work, survey, making, keep, count_read, first % plan.n_panels)
-    is_whole = survey.is_of_one_panel
+    is_whole = survey.is_summed_at_once
 
     def pairs_of(block: Block) -> int:
         n_query, n_panel = (b - a for a, b in (plan.query_block(block[0]), plan.panel(block[1])))

@@ -64,7 +64,7 @@ def n_shares_of(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int
 def share_of(work: Work, survey: Survey, block: Block, share: tuple[int, int]) -> tuple[Any, ...]:
     """Return the arguments for a share of a block: which one, and of how many."""
     # The sums over all training rows are in the block of the first panel.
-    p = 0 if survey.is_of_one_panel else block[1]
+    p = 0 if survey.is_summed_at_once else block[1]
     rows, panel = work.plan.query_block(block[0]), work.plan.panel(p)
     return work.query, work.train, work.task, survey, rows, panel, share
 

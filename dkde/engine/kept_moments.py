@@ -24,6 +24,9 @@ class Beside(Protocol):
     def put_beside(self, name: str, content: bytes) -> None:
         """Keep something under a name."""
 
+    def drop_beside(self, name: str) -> None:
+        """Keep what is under a name no longer."""
+
     def agreed(self, name: str, content: bytes) -> bytes:
         """Return what the first of all who asked gave under a name."""
 
@@ -60,6 +63,12 @@ def agreed(survey: Survey, keep: Beside, is_whole: bool) -> tuple[Survey, bool]:
 def give_up(keep: Beside) -> None:
     """Say, in place of what was agreed, that a run has no moments of all training rows."""
     keep.put_beside(_CHOICE, json.dumps({"whole": False}).encode())
+
+
+def drop_panels(keep: Beside, n_panels: int) -> None:
+    """Keep the moments of panels no longer: all blocks are done, and committed."""
+    for p in range(n_panels):
+        keep.drop_beside(name_of(p))
 
 
 def packed(arrays: Arrays) -> bytes:

@@ -127,6 +127,7 @@ class LeafBlock:
         The sums by these are in the blocks of the first panel, and only there.
         """
         n_bandwidths, whole = len(self._task.bandwidths), self._survey.whole
+        assert whole is not None
         result = logsum.identity(n_bandwidths, len(query.values))
         others = [k for k in range(n_bandwidths) if k not in whole.kept]
         if self._panel[0] == 0 and whole.kept:

@@ -50,10 +50,11 @@ def sparse_sums(
     array (rows,) of bool
         Of which query rows it is the partial result.
     """
+    whole = survey.whole
     assert query.leaves is not None
+    assert whole is not None
     n_rows = query.leaves.n_rows
     result = logsum.identity(len(bandwidths), n_rows)
-    whole = survey.whole
     values = whole.sparse.rows
     if values is None:
         return result, np.zeros(n_rows, np.bool_)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, lgamma, log
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -19,6 +19,7 @@ from dkde.numerics.kernels import Kernel
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.node_moments import has_moments, n_moments
+from dkde.numerics.sparse_rows import SparseRows
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
 from dkde.numerics.tolerance import OF_ATOL
@@ -194,6 +195,36 @@ class Task:
         return of_bandwidth + of_angle + 2 * lgamma(n_features + 1) + abs(self.log_volume)
 
 
+class Whole(Protocol):
+    """The moments of all training rows, as blocks use them.
+
+    They are :class:`dkde.engine.whole_moments.WholeMoments`, whose module knows surveys.
+    """
+
+    @property
+    def kept(self) -> list[int]:
+        """Return the bandwidths of the task that have moments."""
+
+    @property
+    def sparse(self) -> SparseRows:
+        """Return the rows that sums of lone query rows need."""
+
+    @property
+    def panels(self) -> tuple[tuple[int, int], ...]:
+        """Return the panels of training rows."""
+
+    @property
+    def n_missing(self) -> int:
+        """Return how many training rows were left out."""
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the moments, and of the rows."""
+
+    def of_panel(self) -> Any:
+        """Return the moments as those of a panel that is all training rows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Survey:
     """The findings of the survey, which blocks receive.
@@ -234,7 +265,7 @@ class Survey:
         What share of the query rows moments of cells leave to pairs, where that was looked for.
     leaf_axes : LeafAxes, optional
         How rows of many features lie in leaves.
-    whole : WholeMoments, optional
+    whole : Whole, optional
         The moments of all training rows, where these were made before the blocks.
     key : str
         Of what blocks of this survey share in a process; no number depends on it.
@@ -259,7 +290,7 @@ class Survey:
     time: float = 1.0
     direct: float = 0.0
     leaf_axes: LeafAxes | None = None
-    whole: Any = None  # its module knows surveys
+    whole: Whole | None = None
     key: str = field(default_factory=lambda: uuid4().hex)
     train_key: str = ""
 
@@ -273,8 +304,8 @@ class Survey:
         return object.__sizeof__(self) + self.reference.nbytes + axes + grid + known
 
     @property
-    def is_of_one_panel(self) -> bool:
-        """Return whether the block of the first panel has the sums over all training rows."""
+    def is_summed_at_once(self) -> bool:
+        """Return whether the block of the first panel has all sums, and others have none."""
         return self.whole is not None and len(self.whole.kept) == self.n_bandwidths
 
     def for_moments(self, task: Task) -> Task:

@@ -243,6 +243,10 @@ class Stage:
         assert self._commits is not None
         self._commits.put(f"{self.name}/{name}", content)
 
+    def drop_beside(self, name: str) -> None:
+        """Keep what is under a name no longer."""
+        self._records.delete(f"{self.name}/{name}")
+
     def agreed(self, name: str, content: bytes) -> bytes:
         """Return what the first session gave under a name; this one is the first if there is none.
 

@@ -139,7 +139,7 @@ def test_training_rows_are_read_once(monkeypatch: pytest.MonkeyPatch, nan: str) 
         survey = eager_run._survey(planned, pool, "")
         seen.clear()
         whole = whole_moments.with_whole(planned, survey, pool, None, read.append)
-        assert whole.is_of_one_panel
+        assert whole.is_summed_at_once
         assert set(seen.values()) == {1}
         assert sum(each.train for each in read) == N_TRAIN * 16
     assert whole.__sizeof__() > whole.whole.nbytes > 0
@@ -223,7 +223,12 @@ def test_moments_that_are_kept_are_not_made_again(hs: list[float]) -> None:
         made = mock.patch.object(whole_moments, "panel_arrays", side_effect=AssertionError)
         with made:
             found = run(planned, pool, keep=stage)
-    np.testing.assert_array_equal(found.values, expected)
+        np.testing.assert_array_equal(found.values, expected)
+        # They are of no use any more; what they were of stays.
+        names = stage._records.names(stage.name)
+        assert [name for name in names if name.startswith("moments")] == ["moments.json"]
+        stage.close()
+        np.testing.assert_array_equal(run(planned, pool, keep=stage).values, expected)
 
 
 def test_moments_that_are_damaged_are_made_again() -> None:
@@ -254,7 +259,7 @@ def test_a_run_has_the_moments_of_its_first_session() -> None:
     for other in (again, none):
         assert (other.by_cells, other.cell_tol) == (expected.by_cells, expected.cell_tol)
         assert other.whole.kept == [1]
-        assert not other.is_of_one_panel
+        assert not other.is_summed_at_once
 
 
 @pytest.mark.slow
