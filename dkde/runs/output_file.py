@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
@@ -17,7 +17,7 @@ from dkde.runs.place import RunPlace
 from dkde.runs.publication import appear, drafted
 from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of, writing_file
 from dkde.stores.file_kinds import RASTERS, TABLES
-from dkde.stores.objects import SeenObject, look_at_object
+from dkde.stores.objects import SeenObject, digest_of, look_at_object
 from dkde.stores.store import Records, is_remote
 from dkde.stores.targets import check_place, is_stream, number_of
 
@@ -50,18 +50,20 @@ class OutputFile:
 
     @classmethod
     def checked(
-        cls, path: str, *, tables: bool, maps: bool | None, replaces: Callable[[], bool]
+        cls, path: str, place: RunPlace, *, tables: bool, maps: bool | None, restart: bool
     ) -> OutputFile:
         """Return the file of a run, once it is certain that it may be written.
 
         Parameters
         ----------
+        place : RunPlace
+            The place of the run.
         tables : bool
             Whether one table can hold the result.
         maps : bool
             Whether it is a map, which a raster can hold and a table cannot; None if unknown.
-        replaces : callable
-            Returns whether a result that is there may be replaced.
+        restart : bool
+            Whether a result that is there may be replaced, where files can be.
 
         Raises
         ------
@@ -91,19 +93,20 @@ class OutputFile:
             raise DataSetError(f"{path}: is a pipe or a device, and no file; give another name")
         # A link whose target is missing is no file: that is written where the link leads.
         is_there = os.path.lexists(os.path.realpath(path)) if seen is None else seen.tag is not None
-        if is_there and seen is not None:
+        is_own = is_there and _is_of_present(path, place)
+        if is_there and seen is not None and not is_own:
             raise DataSetError(
                 f"{path}: is there already, and a result in a bucket is not replaced; give another "
                 "name, or remove it"
             )
-        if is_there and not replaces():
+        if is_there and not (restart or is_own or _is_to_replace(place)):
             if is_written_by_dkde(path) and is_finished(path):
                 return cls(path, write, is_complete=True)
             raise DataSetError(
                 f"{path}: is there already; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if is_there:
+        if is_there and seen is None:
             _check_written_by_dkde(path, path)
         return cls(path, write, seen, replaces=is_there)
 
@@ -126,7 +129,7 @@ class OutputFile:
             if self.seen is not None:
                 # A bucket has no step that names both the run and the file.
                 place.check_present(run)
-                write_file(result, self.path, self.seen, self.write)
+                write_file(result, self.path, self.seen, partial(self._noted, place.records(run)))
                 return
             suffix, records = Path(self.path).suffix, place.records(run)
             with drafted(place, run, f"result{suffix}") as draft:
@@ -145,6 +148,11 @@ class OutputFile:
                 f"{store}.run and finished as {store}",
             ) from error
 
+    def _noted(self, records: Records, result: xr.Dataset, draft: Path) -> None:
+        """Write a draft, by which the file is known as this run's once it is in its bucket."""
+        self.write(result, draft)
+        records.put(_PUBLISHED, json.dumps({"digest": digest_of(draft)}).encode())
+
     def _check(self, path: Path) -> None:
         """Refuse to replace what is at a path, if it was put there meanwhile."""
         if not self.replaces:
@@ -155,18 +163,22 @@ class OutputFile:
         _check_written_by_dkde(path, self.path)
 
 
-def replaces(place: RunPlace, file: str) -> bool:
-    """Return whether the run of a file replaces what is there, or has written it itself."""
+def _is_to_replace(place: RunPlace) -> bool:
+    """Return whether the run that is there was begun to replace a file."""
+    present = place.look()
+    content = None if present is None else present.content
+    return isinstance(content, dict) and bool(content.get("replaces"))
+
+
+def _is_of_present(path: str, place: RunPlace) -> bool:
+    """Return whether the run that is there has written the file at a path itself."""
     present = place.look()
     if present is None or present.id is None or not isinstance(present.content, dict):
         return False
-    return bool(present.content.get("replaces")) or _is_own(file, place.records(present.id))
-
-
-def _is_own(path: str, records: Records) -> bool:
-    """Return whether the file at a path is the one that a run has written there."""
     try:
-        known = parsed(records, _PUBLISHED) or {}
+        known = parsed(place.records(present.id), _PUBLISHED) or {}
+        if is_remote(path):
+            return known.get("digest") == digest_of(path)
         return known.get("number") == number_of(os.stat(path))
     except (DataSetError, OSError):
         return False

@@ -27,7 +27,7 @@ from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.kept import Kept
 from dkde.runs.opened import finished_result, recorded_run
-from dkde.runs.output_file import OutputFile, replaces
+from dkde.runs.output_file import OutputFile
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import RunPlace
 from dkde.runs.publication import check_replaced, is_taken, publish_store
@@ -117,10 +117,7 @@ class Run:
             self._store = store = ResultStore.at(output)
             if file is not None:
                 self._file = OutputFile.checked(
-                    file,
-                    tables=tables,
-                    maps=maps,
-                    replaces=lambda: manner.restart or replaces(store.run, file),
+                    file, store.run, tables=tables, maps=maps, restart=manner.restart
                 )
 
     @property

@@ -5,6 +5,7 @@ A file is made on this machine first, and then uploaded: a bucket shows an objec
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from typing import Any
 from zarr.core.sync import sync
 
 from dkde.errors import DataSetError, Remedy
-from dkde.stores.store import Records, open_store
+from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
+
+_PIECE = 2**24  # bytes that are read at a time
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,29 @@ def drafted_object(url: StrPath, seen: SeenObject | None = None) -> Iterator[Pat
                 f"{url}: {what} by another process while this was written, and stays as it is; "
                 "look at it, then run this again or choose another path"
             )
+
+
+def digest_of(place: StrPath) -> str:
+    """Return the SHA-256 of a file's content, in a bucket or on this machine.
+
+    Raises
+    ------
+    OSError, DataSetError
+        When it is not there, or cannot be read.
+    """
+    if not is_remote(place):
+        with open(place, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    from dkde.stores.buckets import files_in  # needs obstore
+
+    above, _, name = os.fspath(place).rpartition("/")
+    files, digest = files_in(above), hashlib.sha256()
+    entry = files.entry(name)
+    if entry is None:
+        raise DataSetError(f"{place}: is not there")
+    for start in range(0, entry[1], _PIECE):
+        digest.update(files.read(name, start, min(start + _PIECE, entry[1]), entry[2]))
+    return digest.hexdigest()
 
 
 def _opened(url: str) -> tuple[Any, str]:
