@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import xarray as xr
@@ -26,8 +27,20 @@ from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
 from dkde.rows.sources import Joined
 from dkde.rows.variables import VariablesSource
+from dkde.stores.scratch import room_for_rows
 
 Form = Literal["numpy", "dask", "xarray", "selector"]
+
+
+def _loaded(source: VariablesSource) -> xr.Variable:
+    """Return a coordinate with its values read, those of many rows onto the disk."""
+    variable = source.variables[0]
+    if variable.ndim > 1 or variable.dtype.kind not in "fiubmM":
+        return variable.load()
+    found = room_for_rows(len(variable), variable.dtype)
+    for start, stop in pairwise(source.cuts(0, len(variable))):
+        found[start:stop] = variable[start:stop].values
+    return xr.Variable(variable.dims, found, variable.attrs, variable.encoding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +129,7 @@ class Operand:
         ):
             # The rows are a whole grid, so that its coordinates keep their own dims.
             own = {
-                name: coordinate.variables[0].load()
+                name: _loaded(coordinate)
                 for name, coordinate in part.coordinates.items()
                 if isinstance(coordinate, VariablesSource)
             }

@@ -16,11 +16,13 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 CHILD = """
 import json, sys, tracemalloc
 import dkde
+from dkde.rows import row_source
 from dkde.runs import commits, store
 from dkde.stores import scratch
 
 store._CHUNK_BYTES = 2**16  # several chunks are written at once
 scratch._IN_MEMORY, scratch._SMALL, commits.MOST_BYTES = 2**20, 2**17, 2**20
+row_source.READ_BYTES, row_source.SLAB_BYTES = 2**18, 2**20  # by which rows are read
 tracemalloc.start()
 for function, call in json.loads(sys.argv[1]):
     tracemalloc.reset_peak()
@@ -60,7 +62,10 @@ def rows(path, n, name):
         return {"query": str(path.with_suffix(".npy"))}
     columns = {"x": values[:, 0], "w": rng.random(n), "l": rng.random(n)}
     found = xr.Dataset({name: ("t", each) for name, each in columns.items()})
-    found.set_coords("l").to_zarr(path.with_suffix(".zarr"), zarr_format=3, consolidated=False)
+    found.set_coords("l").to_zarr(
+        path.with_suffix(".zarr"), zarr_format=3, consolidated=False,
+        encoding={name: {"chunks": (8192,)} for name in columns},
+    )  # fmt: skip
     return {"query": str(path.with_suffix(".zarr"))}
 
 
