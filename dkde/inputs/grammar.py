@@ -17,6 +17,9 @@ _RANGE, _VALUE = rf"\[{_ROW}:{_ROW}\]", r"\[[^\[\]=+]+=[^\[\]+]+\]"
 # A range, the rows of a value, or both in either order: the second is of what the first leaves.
 _CHOICES = rf"((?:{_RANGE}(?:{_VALUE})?|{_VALUE}(?:{_RANGE})?)?)\s*(?:\+|$)"
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
+# A URL within a selector: it cannot contain + or ::, which belong to the grammar, nor brackets but
+# those of a pattern, which are no range of rows.
+_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)(?:[^+\[\]\s]|\[[^\[\]:+=\s]+\]))+")
 # A split's name holds none of the grammar's marks; a source may hold brackets. Both begin with a
 # character that is no blank, and are as short as the rest allows.
 _SPLIT = r"\s*(?!\s)((?:(?!::)[^\[\]+])+?)\s*"
@@ -64,6 +67,11 @@ class Term:
             first, _, second = text.partition(mark)
             found.append((first.strip(), mark, second.strip()))
         return found
+
+
+def is_url(name: str) -> bool:
+    """Return whether a name is a URL, and nothing of the grammar beside it."""
+    return _URL.fullmatch(name) is not None
 
 
 def parse(

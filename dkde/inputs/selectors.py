@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -22,7 +21,7 @@ from dkde.errors import InputError
 from dkde.inputs.dividing import of_value
 from dkde.inputs.filtering import filtered
 from dkde.inputs.foreign import Groups, divisions, is_known
-from dkde.inputs.grammar import Term, parse
+from dkde.inputs.grammar import Term, is_url, parse
 from dkde.inputs.opening import open_source
 from dkde.inputs.operands import Operand, aligned_parts, selected
 from dkde.inputs.trusted import Trust
@@ -33,10 +32,6 @@ from dkde.rows.side_choices import SideChoices
 from dkde.stores.repositories import plain
 from dkde.stores.store import refuse_credentials
 from dkde.typing import Names, Text
-
-# A URL within a selector: it cannot contain + or ::, which belong to the grammar, nor brackets but
-# those of a pattern, which are no range of rows.
-_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)(?:[^+\[\]\s]|\[[^\[\]:+=\s]+\]))+")
 
 
 class Catalog:
@@ -349,7 +344,7 @@ def _range(name: str, n: int, first: str, last: str) -> tuple[int, int]:
 def is_source(name: str) -> bool:
     """Return whether a name may be that of a source, without opening it."""
     if "://" in name:  # opening it shows whether it exists; asking here would cost requests
-        return _URL.fullmatch(name) is not None
+        return is_url(name)
     # Brackets may be a pattern or a range. A pattern matches at least one file.
     return is_known(name) or (
         is_pattern(name) and next(glob.iglob(name, recursive=True), None) is not None

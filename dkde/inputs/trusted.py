@@ -18,6 +18,7 @@ from pathlib import Path
 from dkde.datasets.formats.files import is_pattern, reading
 from dkde.errors import InputError, MessagePart, Remedy
 from dkde.inputs.foreign import divisions
+from dkde.inputs.grammar import is_url
 from dkde.numerics.cache_folder import may_be_written_by_others
 from dkde.stores.linked import all_linked
 from dkde.stores.repositories import SCHEME, folder_of, is_repository
@@ -108,7 +109,9 @@ class Trust:
 
     def sees(self, name: str) -> bool:
         """Return whether a name may be that of a source; patterns elsewhere are not looked up."""
-        if "://" in name or _exists(folder_of(name)):
+        if "://" in name:
+            return is_url(name)
+        if _exists(folder_of(name)):
             return True
         if not is_pattern(name):
             return False

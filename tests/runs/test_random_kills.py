@@ -4,10 +4,11 @@ A process that has loaded dkde forks one for each attempt, so that an attempt st
 """
 
 import os
+import queue
 import random
-import select
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -59,6 +60,14 @@ class Server:
     def __init__(self, process):
         self.process = process
         self.child = 0
+        self.lines = queue.SimpleQueue()
+        # A pipe that is looked at would not show the lines that are read already, in its buffer.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put("gone")
 
     def begin(self, call):
         environment = {name: value for name, value in os.environ.items() if name[:4] == "AWS_"}
@@ -70,12 +79,13 @@ class Server:
         """The next line that begins with one of some words."""
         end = time.monotonic() + seconds
         while True:
-            assert time.monotonic() < end, f"there came no {wanted}"
-            if select.select([self.process.stdout], [], [], 1)[0]:
-                line = self.process.stdout.readline()
-                assert line, "the process of the attempts is gone"
-                if line.split()[0] in wanted:
-                    return line
+            try:
+                line = self.lines.get(timeout=max(0, end - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"there came no {wanted}")
+            assert line != "gone", "the process of the attempts is gone"
+            if line.split()[0] in wanted:
+                return line
 
     def kill(self):
         """Kill the attempt; return whether it was done before."""

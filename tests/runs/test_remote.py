@@ -103,6 +103,13 @@ def test_a_run_in_parts(data, source, bucket, sweep):
 
 
 @pytest.mark.slow
+def test_a_result_of_selectors_of_urls_is_verified(data, bucket):
+    dkde.score(
+        f"{data}::valid[:50]", f"{data}::train+{data}::valid", 1.0, output=f"{bucket}/R.zarr"
+    )
+    assert dkde.verify(f"{bucket}/R.zarr", trust_sources=True)["exact"]
+
+
 def test_another_content_is_refused(data, source, bucket, sweep, monkeypatch):
     sweep(output=f"{bucket}/r.zarr")
     np.savez("b.npz", train=rows_of(TRAIN, 5), valid=rows_of(VALID, 1), test=rows_of(50, 2))
