@@ -250,10 +250,10 @@ class _Line:
 def si(number: float) -> str:
     """Return a number with three digits and the letter of an SI prefix.
 
-    >>> si(1234567), si(12), si(2.5e15)
-    ('1.23 M', '12', '2.5 P')
+    >>> si(1234567), si(12), si(2.5e18)
+    ('1.23 M', '12', '2.5 E')
     """
-    letters = ["", " k", " M", " G", " T", " P"]
+    letters = ["", " k", " M", " G", " T", " P", " E"]
     step = 0
     # 999.5 would be printed as 1e+03.
     while abs(number) >= 999.5 and step < len(letters) - 1:

@@ -130,7 +130,9 @@ def _plan_shape(
     if as_json:
         print_json(cost)
     else:
-        print_costs(cost, in_words(cost))
+        by_workers = {"time", *reads_in_words(cost)}
+        words = in_words(cost).items()
+        print_costs(cost, {name: text for name, text in words if name not in by_workers})
 
 
 def workers_of(where: Where) -> dict[str, Any]:
@@ -148,6 +150,8 @@ def reads_in_words(cost: Mapping[str, Any]) -> dict[str, str]:
     if (reads := cost["reads"]) is None:  # lazy sides, of which no sample was read
         return {"read": f"{size(cost['bytes_read'])}, re-reads counted, for all pairs"}
     total = sum(each["bytes"] for each in reads.values())
+    if not total:
+        return {"read": "nothing; both sides are in memory"}
     shown = {role: _times_in_words(each) for role, each in reads.items()}
     return {"read": f"{size(total)}, of these", **{f"  {role}": s for role, s in shown.items()}}
 
@@ -156,7 +160,7 @@ def _times_in_words(read: Mapping[str, Any]) -> str:
     if not read["times"]:
         return str(read["why"])
     times = "once" if round(read["times"], 2) == 1 else f"{read['times']:.3g} times"
-    return f"{size(read['bytes'])}, {times} {read['why']}".rstrip()
+    return ", ".join(filter(None, (size(read["bytes"]), times, read["why"])))
 
 
 def in_words(cost: Mapping[str, Any]) -> dict[str, str]:

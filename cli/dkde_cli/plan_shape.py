@@ -70,7 +70,9 @@ def _is_given(ctx: click.Context, parameter: click.Parameter) -> bool:
 
 
 def _named(parameter: click.Parameter) -> str:
-    return parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.metavar)
+    if isinstance(parameter, click.Option):
+        return parameter.opts[0]
+    return str(parameter.metavar).strip("[]")
 
 
 def _rate_option(name: str, default: str, what: str) -> Any:
@@ -90,7 +92,8 @@ shape_options = gathered(
             metavar="ROWSxFEATURES",
             callback=lambda _, __, text: parse_shape(text),
             help="Plan a score of so many training rows that do not exist, in place of DATA: "
-            "10000000000x3. They are float64 in a store, in random order.",
+            "10000000000x3. They are float64 in a store, in random order. The bandwidth is by "
+            "Scott's rule, unless --bandwidths is given.",
         ),
         "n_query": click.option(
             "--queries",
@@ -125,18 +128,19 @@ def print_costs(cost: Mapping[str, Any], in_words: dict[str, str]) -> None:
     cost : mapping
         From ``dkde.plan_shape``.
     in_words : dict
-        The same as names and their texts, as for rows that exist.
+        The same as names and their texts, as for rows that exist; without what follows from the
+        numbers of workers.
     """
     rates = cost["rates"]
     values = ", ".join(f"{h:.3g}" for h in cost["bandwidth_values"][:4])
     more = ", ..." if len(cost["bandwidth_values"]) > 4 else ""
     print_pairs({
         "rows": f"model {cost['model']}, in random order; bandwidth {values}{more}",
-        **{name: text for name, text in in_words.items() if name not in ("read", "time")},
+        **in_words,
         "time of a thread": f"about {duration(cost['seconds'])}, as fast as one of this machine",
         "a worker reads": f"{size(rates['read'])}/s; all together {size(rates['store'])}/s",
-        "results": f"{size(rates['results'])}/s, {rates['blocks']:g} blocks/s",
-        "answer": f"{size(cost['answer_bytes'])} in the calling process",
+        "results": f"{size(rates['results'])}/s; {rates['tasks']:g} tasks/s, of one or more blocks",
+        "answer": f"{size(cost['answer_bytes'])} in the calling process, without an output",
     })  # fmt: skip
     echo()
     print_table(

@@ -74,9 +74,17 @@ class Waiting(Generic[K]):
         """Note how long a task took that made so many calls."""
         self._seconds, self._n_made = self._seconds + seconds, self._n_made + n_calls
         if self._together:
-            fit = int(_WORTH * n_calls / max(seconds, 1e-9))
             # In small steps upwards: the next calls may be longer.
-            self._n = max(1, min(fit, 2 * n_calls, _MOST))
+            self._n = min(calls_of_a_task(seconds / n_calls), 2 * n_calls)
+
+
+def calls_of_a_task(seconds: float) -> int:
+    """Return how many calls one task makes, each of which takes so long.
+
+    >>> calls_of_a_task(1.0), calls_of_a_task(0.01), calls_of_a_task(0.0)
+    (1, 5, 64)
+    """
+    return max(1, min(int(_WORTH / max(seconds, 1e-9)), _MOST))
 
 
 def common(

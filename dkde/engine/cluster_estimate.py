@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
+from dkde.engine.batches import calls_of_a_task
 from dkde.engine.block_plan import Plan
 from dkde.engine.estimate import Estimate
 from dkde.numerics.logsum import n_partial_rows
@@ -22,14 +23,14 @@ class Rates:
         Bytes that the store gives to all workers together.
     results : float
         Bytes of partial results that the process which hands out the blocks receives and keeps.
-    blocks : float
-        Blocks, or shares of them, that this process hands out.
+    tasks : float
+        Tasks that this process hands out: of a block, or a share of one, or of several short ones.
     """
 
     read: float
     store: float
     results: float
-    blocks: float
+    tasks: float
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,15 @@ def on_workers(
         + plan.train.rows * plan.train.stored_row_bytes(d) * n_readings * n_passes * n_made
     )
     result_bytes = _FLOAT64 * n_partial_rows(plan.n_bandwidths) * plan.query.rows * n_panels
+    reading = bytes_read / min(n_there * rates.read, rates.store)
     n_calls = n_blocks * (plan.n_shares if n_threads > 1 else n_shares)
+    seconds = (computing + reading) * n_busy / n_calls  # of a call
+    n_tasks = ceil(n_calls / calls_of_a_task(seconds))
     return OnWorkers(
         computing,
-        bytes_read / min(n_there * rates.read, rates.store),
+        reading,
         result_bytes / rates.results,
-        n_calls / rates.blocks,
+        n_tasks / rates.tasks,
         bytes_read,
         result_bytes,
         n_busy,

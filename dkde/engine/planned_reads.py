@@ -16,14 +16,14 @@ def planned_reads(work: Work, survey: Survey) -> dict[str, dict[str, Any]]:
     -------
     dict
         By role, ``bytes``, uncompressed; ``times``, relative to reading the side once, 0 of rows in
-        memory; and ``why``, in words that go on from "three times".
+        memory; and ``why``, in words that go on from "three times, "; empty where that says all.
     """
     plan = work.plan
     n_times, why = _of_train(work, survey)
     panels = [plan.panel(p) for p in range(plan.n_panels)]
     blocks = [plan.query_block(q) for q in range(plan.n_query_blocks)]
     several = plan.n_panels > 1 and not is_read_once(work, survey)
-    once = "by each worker at a block of them" if several else ""
+    once = "by each worker that has a block of them" if several else ""
     return {
         "query": _read(work.query.rows, blocks, 1, once),
         "train": _read(work.train.rows, panels, n_times, why),
@@ -48,12 +48,15 @@ def _of_train(work: Work, survey: Survey) -> tuple[float, str]:
         n_shares = plan.n_query_blocks * survey.n_shares(plan.n_shares, plan.query_rows)
         return 1 + n_shares, "at most: once for moments, and where query rows lie far out"
     n_blocks = plan.n_query_blocks * survey.share_read
+    each = "once for each query block" if plan.n_query_blocks > 1 else ""
     by_regions = survey.summaries is not None
     if survey.in_leaves and not by_regions and _is_shared(plan, survey):
         return 1, "by each worker, which keeps what it makes of them"
     if has_whole(work, survey):
-        return 1 + n_blocks, "for moments, and for the pairs of each query block"
-    return n_blocks, "for each query block" + (", unless too far away" if by_regions else "")
+        return 1 + n_blocks, "once for moments and once for the pairs of each query block"
+    if by_regions:
+        return n_blocks, f"{each}, unless too far away".removeprefix(", ")
+    return n_blocks, each
 
 
 def _is_shared(plan: Plan, survey: Survey) -> bool:

@@ -97,9 +97,10 @@ def plan(
         sides are lazy; ``block_bytes`` that one block adds;
         ``resident_bytes`` that sides in memory take, with what blocks share, such as rows in
         leaves; ``peak_bytes_per_worker``, all of these together, where there is a baseline;
-        ``answer_bytes`` that the calling process takes for the answer, beside a worker's if it
-        is one itself; ``method``, how blocks would be done, in words, with the share of the query
-        rows, found from samples, that expansions would leave to the pairs of near leaves;
+        ``answer_bytes`` that the calling process takes for the answer of a call without an output,
+        beside a worker's if it is one itself; ``method``, how blocks would be done, in words, with
+        the share of the query rows, found from samples, that expansions would leave to the pairs of
+        near leaves;
         ``shares`` of all pairs, by how they are answered for, or None where that is not known;
         ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs where
         sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a line where

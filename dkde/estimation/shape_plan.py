@@ -23,9 +23,9 @@ from dkde.workers.connecting import parse_limit
 
 # Rows of the model from which a covariance is found.
 _SAMPLED = 2**16
-# Calls that a process hands out in a second, measured with benchmarks/runs.py: less than a quarter
-# of those of blocks that compute nothing.
-_CALLS = 1000.0
+# Tasks that a scheduler hands out in a second: each was measured to take 2 to 4 ms of a processor,
+# see docs/clusters.md.
+_TASKS = 250.0
 
 
 def plan_shape(
@@ -88,7 +88,7 @@ def plan_shape(
     dict
         Ready for JSON. What :func:`dkde.plan` returns, with ``threads`` 1 and the ``seconds`` of
         one thread as fast as this machine's; ``shape``, ``n_query``, ``model`` and
-        ``bandwidth_values``, h; ``rates``, bytes and blocks a second; and ``workers``, for each
+        ``bandwidth_values``, h; ``rates``, bytes and tasks a second; and ``workers``, for each
         number of workers a dict: ``workers`` and ``threads``; ``busy_threads``, for which there is
         work; ``seconds``, and what they are the larger of: ``seconds_computing`` and
         ``seconds_reading`` of a worker, added up, and the seconds of the calling process beside
@@ -123,7 +123,7 @@ def plan_shape(
     workers = Workers.of(1, threads_per_worker, memory_limit, baseline=baseline)
     rates = Rates(
         _rate("read_rate", read_rate), _rate("store_rate", store_rate),
-        _rate("result_rate", result_rate), _CALLS,
+        _rate("result_rate", result_rate), _TASKS,
     )  # fmt: skip
     options = Options(
         kernel, metric, precision, covariance, "raise", block_rows, panel_rows, tol, atol=atol
@@ -142,7 +142,7 @@ def plan_shape(
         "bandwidth_values": fitted.bandwidths.tolist(),
         "rates": {
             "read": rates.read, "store": rates.store, "results": rates.results,
-            "blocks": rates.blocks,
+            "tasks": rates.tasks,
         },
         "workers": [
             _figures(n, threads_per_worker, on_workers(plan, found, n, threads_per_worker, rates))

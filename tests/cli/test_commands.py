@@ -169,6 +169,7 @@ class TestPlan:
         text = run("plan", npz, "--query", "test").stdout
         assert "pairs               600, at 16 bandwidths" in text
         assert "at rest           95.4 MiB" in text
+        assert "\nread                nothing; both sides are in memory\nmemory of" in text
         assert "\nmethod              pairs of near leaves, about 100.0% of all pairs\n" in text
         assert max(map(len, text.splitlines())) < 80
 

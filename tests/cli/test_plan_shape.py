@@ -37,6 +37,8 @@ def test_in_words(run):
     above, below = done.stdout.split("\n\n")
     assert "rows                model mixture, in random order; bandwidth 0.1\n" in above
     assert "pairs               1 P, at 1 bandwidth" in above
+    assert "  query" not in above
+    assert "; 250 tasks/s, of one or more blocks\n" in above
     assert "a worker reads      190.7 MiB/s; all together 4.7 GiB/s" in above
     head, *rows = (line.split() for line in below.splitlines())
     assert head[:3] == ["workers", "time", "x"]
@@ -59,7 +61,7 @@ def test_more_threads_than_there_is_work_for(run):
         (("--shape", "0x3"), "--shape '0x3' cannot be read"),
         (("--shape", "9x3x3"), "--shape '9x3x3' cannot be read"),
         (("--shape", "9x3"), "--shape needs --queries"),
-        (("a.npz", *SHAPE[1:]), "[DATA] is about rows that exist"),
+        (("a.npz", *SHAPE[1:]), "Error: DATA is about rows that exist"),
         ((*SHAPE[1:], "--train", "x"), "--train is about rows that exist"),
         ((*SHAPE[1:], "--nan", "drop"), "--nan is about rows that exist"),
         ((*SHAPE[1:], "--workers", "1,x"), "--workers '1,x' cannot be read"),

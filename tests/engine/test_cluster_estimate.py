@@ -67,7 +67,7 @@ def test_bytes_are_those_that_workers_read() -> None:
         (replace(FAST, read=1e6), "reading"),
         (replace(FAST, store=1e6), "reading"),
         (replace(FAST, results=1e4), "collecting"),
-        (replace(FAST, blocks=0.1), "handing out"),
+        (replace(FAST, tasks=0.1), "handing out"),
     ],
 )
 def test_the_slowest_is_the_limit(rates: Rates, limit: str) -> None:
@@ -88,6 +88,16 @@ def test_a_store_gives_no_more_to_many_workers() -> None:
 def test_where_moments_are_made_once_a_query_block_is_one_block() -> None:
     assert FOUND.answers is not None
     once = replace(FOUND, answers=replace(FOUND.answers, once=True))
-    found = on_workers(PANELS, once, 4, 1, replace(FAST, blocks=1.0))
+    found = on_workers(PANELS, once, 4, 1, replace(FAST, tasks=1.0))
     assert found.handing_out == PANELS.n_query_blocks == 10
     assert found.n_busy == 4
+
+
+def test_short_blocks_share_a_task() -> None:
+    def handing_out(seconds: float) -> float:
+        assert FOUND.answers is not None
+        short = replace(FOUND, seconds=seconds, answers=replace(FOUND.answers, preparing=0.0))
+        return on_workers(PANELS, short, 4, 1, replace(FAST, tasks=1.0)).handing_out
+
+    # Of a hundred blocks: a second, 10 ms, and nothing at all each; 64 are the most of a task.
+    assert [handing_out(s) for s in (100.0, 0.99, 0.0)] == [100, 20, 2]

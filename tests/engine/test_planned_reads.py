@@ -34,8 +34,8 @@ def work(kind: str = "zarr", panel_rows: int | None = 100, block_rows: int = 50)
     ("found", "panel_rows", "times", "why"),
     [
         (replace(SURVEY, by_cells=(0, 1)), 100, 1, "for the moments of all query blocks"),
-        (replace(SURVEY, by_cells=(1,)), 100, 5, "for moments, and for the pairs"),
-        (SURVEY, 100, 4, "for each query block"),
+        (replace(SURVEY, by_cells=(1,)), 100, 5, "once for moments and once for the pairs of each"),
+        (SURVEY, 100, 4, "once for each query block"),
         (replace(BY_REGIONS, share_read=0.125), 100, 0.5, "for each query block, unless too far"),
         (replace(BY_REGIONS, share_read=0.75), 100, 1, "for the moments of all query blocks"),
         (SURVEY, None, 1, "by each worker, which keeps"),
@@ -66,3 +66,7 @@ def test_query_rows_are_read_in_whole_chunks() -> None:
 def test_rows_in_memory_are_not_read() -> None:
     reads = planned_reads(work("array"), SURVEY)
     assert all((each["bytes"], each["why"]) == (0, "in memory") for each in reads.values())
+
+
+def test_what_one_query_block_reads_needs_no_reason() -> None:
+    assert planned_reads(work(block_rows=200), SURVEY)["train"]["why"] == ""
