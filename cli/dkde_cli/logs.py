@@ -150,7 +150,7 @@ class _JsonLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         values = getattr(record, _VALUES, None)
         if values is not None:
-            self.write("block", **values)
+            self.write("moments" if record.name == "dkde.moments" else "block", **values)
         else:
             event = "warning" if record.levelno >= logging.WARNING else "message"
             self.write(event, message=record.getMessage())

@@ -1,7 +1,7 @@
-"""A line in the log for each block that is computed.
+"""A line in the log for each block that is computed, and for the moments of each panel.
 
-Logger ``dkde.blocks``, level DEBUG. The values of a line are in the attribute ``dkde`` of its
-record, for handlers that write them as JSON.
+Loggers ``dkde.blocks`` and ``dkde.moments``, level DEBUG. The values of a line are in the attribute
+``dkde`` of its record, for handlers that write them as JSON.
 """
 
 import logging
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from dkde.engine.blocks import ShareOfBlock
+from dkde.engine.whole_moments import PanelArrays
 from dkde.engine.work import Work
 
-LOG = logging.getLogger("dkde.blocks")
+LOG, _OF_MOMENTS = logging.getLogger("dkde.blocks"), logging.getLogger("dkde.moments")
 _NONE, _NO_SUMS = np.empty(0, np.int64), np.empty((0, 0))
 
 
 class BlockLog:
-    """The log of the blocks of one piece of work.
+    """The log of one piece of work: of its blocks, and of moments that are made before them.
 
     Parameters
     ----------
@@ -55,14 +56,49 @@ class BlockLog:
             "stage": self._stage,
             "block": list(block),
             "rows": list(rows),
-            "seconds": round(sum(spent.values()), 6),
-            "spent": {stage: round(s, 6) for stage, s in (spent | {"keep": kept}).items()},
+            **_figures(spent, kept),
             "bytes_read": sum(sum(share.read) for share in shares),
             "worker": shares[-1].worker,
         }
         LOG.debug(
             "%s: block %d-%d, query rows %d to %d, %.3g s%s",
             self._stage or "work", *block, *rows, values["seconds"],
-            "" if values["worker"] is None else f", {values['worker']}",
+            _at(values["worker"]),
             extra={"dkde": values},
         )  # fmt: skip
+
+    def moments(self, p: int, made: PanelArrays, kept: float) -> None:
+        """Write the line of a panel whose moments were made.
+
+        Parameters
+        ----------
+        p : int
+            The panel's number.
+        made : PanelArrays
+        kept : float
+            The seconds in which this process kept them.
+        """
+        rows = self._work.plan.panel(p)
+        values: Mapping[str, Any] = {
+            "stage": self._stage,
+            "panel": p,
+            "rows": list(rows),
+            **_figures(made.spent, kept),
+            "bytes_read": sum(made.read),
+            "worker": made.worker,
+        }
+        _OF_MOMENTS.debug(
+            "%s: moments of panel %d, training rows %d to %d, %.3g s%s",
+            self._stage or "work", p, *rows, values["seconds"], _at(made.worker),
+            extra={"dkde": values},
+        )  # fmt: skip
+
+
+def _figures(spent: Mapping[str, float], kept: float) -> dict[str, Any]:
+    """Return the seconds of a line, together and by stage."""
+    by_stage = {stage: round(s, 6) for stage, s in {**spent, "keep": kept}.items()}
+    return {"seconds": round(sum(spent.values()), 6), "spent": by_stage}
+
+
+def _at(worker: str | None) -> str:
+    return "" if worker is None else f", {worker}"

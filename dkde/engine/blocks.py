@@ -1,6 +1,5 @@
 """One block: query rows against those training rows of a panel that may matter."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from types import MappingProxyType
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from dkde.engine.freeing import giving_memory_back
 from dkde.engine.grid_blocks import GridBlock
 from dkde.engine.leaf_blocks import LeafBlock
+from dkde.engine.pool import worker_here
 from dkde.engine.reading import check_finite, read_groups
 from dkde.engine.reads import Reads
 from dkde.engine.rounded_rows import allow_for_rounded_rows
@@ -116,20 +116,7 @@ def score_share(
             block = kind(query, train, task, survey, rows, panel)
             with giving_memory_back():
                 part = block.share(*share)
-    return ShareOfBlock(*part, watch.spent, tally.found, _worker_here())
-
-
-def _worker_here() -> str | None:
-    """Return the address of the Dask worker that calls; None in a process that is none."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import get_worker
-
-    try:
-        address: str = get_worker().address
-    except ValueError:
-        return None
-    return address
+    return ShareOfBlock(*part, watch.spent, tally.found, worker_here())
 
 
 def _by_products(

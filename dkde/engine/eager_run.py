@@ -19,7 +19,7 @@ from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
-from dkde.engine.whole_moments import as_agreed, with_whole
+from dkde.engine.whole_moments import PanelArrays, as_agreed, with_whole
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message
@@ -253,10 +253,16 @@ def compute(
     survey, is_wanted = as_agreed(work, _survey(work, pool, name), keep)
     if is_wanted and len(survey.by_cells) == survey.n_bandwidths and not any(waiting(True)):
         return None  # a part of a run that has fewer query blocks than parts
-    making = pool.named(_of("moments", name))
+    log, making = BlockLog(work, name), pool.named(_of("moments", name))
     # Each part of a run begins at another panel.
     first = 0 if only is None else next(n for n, _ in every_block(plan, False) if only(n))
-    survey = with_whole(work, survey, making, keep, count_read, first % plan.n_panels)
+
+    def made(p: int, panel: PanelArrays, kept: float) -> None:
+        log.moments(p, panel, kept)
+        if count_read is not None:
+            count_read(panel.read)
+
+    survey = with_whole(work, survey, making, keep, made, first % plan.n_panels)
     is_whole = survey.is_summed_at_once
 
     def pairs_of(block: Block) -> int:
@@ -287,7 +293,7 @@ def compute(
         for i in range(n)
         if block not in given_up
     )
-    joined, log = Joined(plan), BlockLog(work, name)
+    joined = Joined(plan)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
         is_begun = None if keep is None else joined.has_key

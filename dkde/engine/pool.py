@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -220,6 +221,19 @@ def noted(call: Callable[..., Any], *arguments: Any) -> Outcome:
     start = perf_counter()
     with gathering() as absent:
         return Outcome(call(*arguments), absent, seconds=perf_counter() - start)
+
+
+def worker_here() -> str | None:
+    """Return the address of the Dask worker that calls; None in a process that is none."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        address: str = get_worker().address
+    except ValueError:
+        return None
+    return address
 
 
 def worker_of(error: BaseException) -> str | None:

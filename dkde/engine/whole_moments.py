@@ -1,8 +1,9 @@
 """Moments of all training rows: made panel by panel on the workers, once for all query blocks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,10 @@ from dkde.engine.kept_moments import (
     packed,
 )
 from dkde.engine.leaf_plan import MOMENT_BYTES, most_moment_bytes
-from dkde.engine.pool import Pool
+from dkde.engine.pool import Pool, worker_here
 from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
+from dkde.engine.stopwatch import PREPARE, spent, timed
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed
@@ -41,10 +43,24 @@ _OF_ROWS = "sparse_"
 
 
 class PanelArrays(NamedTuple):
-    """The moments of a panel, and its rows in sparse cells, as arrays."""
+    """The moments of a panel, and its rows in sparse cells, as arrays.
+
+    Parameters
+    ----------
+    arrays : dict of arrays
+    spent, read, worker
+        As of a :class:`~dkde.engine.blocks.ShareOfBlock`.
+    """
 
     arrays: Arrays
+    spent: Mapping[str, float]
     read: BytesRead
+    worker: str | None
+
+
+# A function that is called with a panel's number, what was made of it, and the seconds in which it
+# was kept.
+Made = Callable[[int, PanelArrays, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +143,7 @@ def with_whole(
     survey: Survey,
     pool: Pool,
     keep: Beside | None = None,
-    count_read: Callable[[BytesRead], None] | None = None,
+    made: Made | None = None,
     first: int = 0,
 ) -> Survey:
     """Return a survey with the moments of all training rows, where these are to be made.
@@ -142,8 +158,8 @@ def with_whole(
         session decides what moments there are; a run that has partial results of panels already,
         as an earlier version left them, goes on panel by panel. So does one whose moments took too
         many bytes together.
-    count_read : callable, optional
-        Called with the bytes that were read for each panel.
+    made : callable, optional
+        Called with each panel that is made, and not kept already.
     first : int
         The panel whose moments are made first, where they are kept: sessions that begin together
         so share the work.
@@ -159,13 +175,14 @@ def with_whole(
 
     trials = Trials(pool, None if keep is None else fail)
     calls = _Calls(work, survey, pool, merging, 0 if keep is None else first)
-    with closing(completed(pool, panel_arrays, calls, trials)) as made:
-        for (p, _), found in made:
+    with closing(completed(pool, panel_arrays, calls, trials)) as panels_made:
+        for (p, _), found in panels_made:
             trials.succeeded = True
+            start = perf_counter()
             if keep is not None:
                 keep.put_beside(name_of(p), packed(found.arrays))
-            if count_read is not None:
-                count_read(found.read)
+            if made is not None:
+                made(p, found, perf_counter() - start)
             merging.put(p, found.arrays)
             del found
             if merging.is_given_up:
@@ -274,7 +291,7 @@ def panel_arrays(
     train: Side, task: Task, survey: Survey, panel: Range, n_panels: int
 ) -> PanelArrays:
     """Return the moments of a panel's rows, and those of its rows that are in sparse cells."""
-    with one_blas_thread(), counting() as tally:
+    with one_blas_thread(), timed() as watch, spent(PREPARE), counting() as tally:
         rows, frame, origin = train.rows, *_frame(train, task, survey)
         empty = _empty(train, task, survey, (panel,), max(_LEAST_MOST, MOST_IN_CELL // n_panels))
         reads = Reads(list(rows.ranges(*panel)))
@@ -286,7 +303,8 @@ def panel_arrays(
             )  # fmt: skip
         of_rows = {_OF_ROWS + name: each for name, each in empty.sparse.arrays().items()}
         counts = {"counts": np.array([n_read, n_missing])}
-        return PanelArrays({**moments.arrays(), **of_rows, **counts}, tally.found)
+        arrays = {**moments.arrays(), **of_rows, **counts}
+    return PanelArrays(arrays, watch.spent, tally.found, worker_here())
 
 
 def _watched(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import dkde
 
@@ -138,3 +139,25 @@ def test_the_time_of_this_call_and_of_all_sessions(run, npz, monkeypatch):
     lines = run(*SCORE, "--output", "r.zarr").stderr.splitlines()
     assert lines[-1].startswith("Done in ")
     assert lines[-1].endswith("; all sessions together took 2 min")
+
+
+def test_moments_have_lines_of_their_own(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(20_000, 2))
+    dkde.import_rows({"train": [rows], "query": [rows[:900] + 0.1]}, "d.zarr", index=False)
+    done = run(
+        "score", "d.zarr", "--train", "train", "--query", "query", "--bandwidth", "0.9",
+        "--tol", "1e-6", "--log-json", "log.jsonl", "-v", "--output", "r.zarr",
+    )  # fmt: skip
+    assert "\nscore: moments of panel 0, training rows 0 to 20000, " in "\n" + done.stderr
+    lines = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    (moments,) = [line for line in lines if line["event"] == "moments"]
+    assert (moments["stage"], moments["panel"], moments["rows"]) == ("score", 0, [0, 20_000])
+    assert moments["bytes_read"] == 20_000 * 16
+    assert min(moments["spent"][stage] for stage in ("read", "prepare", "keep")) > 0
+    seconds = sum(moments["spent"].values()) - moments["spent"]["keep"]
+    assert moments["seconds"] == pytest.approx(seconds, abs=1e-5)
+    # Together with the blocks these are what the result says.
+    noted = json.loads(xr.open_zarr("r.zarr", consolidated=False).attrs["bytes_read"])["score"]
+    read = sum(line["bytes_read"] for line in lines if line["event"] in ("block", "moments"))
+    assert read == sum(both[0] for both in noted.values())

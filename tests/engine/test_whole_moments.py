@@ -138,7 +138,9 @@ def test_training_rows_are_read_once(monkeypatch: pytest.MonkeyPatch, nan: str) 
     with thread_pool(2) as pool:
         survey = eager_run._survey(planned, pool, "")
         seen.clear()
-        whole = whole_moments.with_whole(planned, survey, pool, None, read.append)
+        whole = whole_moments.with_whole(
+            planned, survey, pool, None, lambda _, made, __: read.append(made.read)
+        )
         assert whole.is_summed_at_once
         assert set(seen.values()) == {1}
         assert sum(each.train for each in read) == N_TRAIN * 16
