@@ -458,7 +458,7 @@ class TestSchedulers:
                     for worker in late:
                         worker.__exit__(None, None, None)
         assert_array_equal(result.log_density, expected)
-        blocks = Counter(task["worker"] for task in stream.data if "score_share" in task["key"])
+        blocks = Counter(task["worker"] for task in stream.data if "blocks" in task["key"])
         assert sum(blocks.values()) >= 240
         assert blocks[first] > 40, blocks
         assert sum(blocks.values()) - blocks[first] > 40, blocks
