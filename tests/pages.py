@@ -118,10 +118,10 @@ def parse(words: list[str]) -> None:
 
 
 def settled(text: str) -> list[str]:
-    """Lines without what differs from run to run."""
+    """Lines without what differs from run to run, and without ellipses for lines left out."""
     for name, pattern in _PASSING.items():
         text = pattern.sub(name, text)
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip() not in ("", "…")]
 
 
 def assert_shown(block: Block, printed: str) -> None:
