@@ -16,7 +16,7 @@ from dkde.estimation.fitted import Fitted
 from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.query_forms import computed_now
-from dkde.rows.slicing import followed
+from dkde.rows.slicing import followed, owned, share_memory
 from dkde.typing import CovarianceLike, KernelLike, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
@@ -123,11 +123,12 @@ class KernelDensity(FittedDensity):
         Parameters
         ----------
         X : array (n_samples, n_features)
-            As for :meth:`score_samples`. The estimator refers to it, and does not copy it. Of rows
-            in memory the first scoring makes leaves, and where that is less work moments, which
-            are kept for further scorings until the next fit, and not pickled: about 8 bytes a
-            value, those of 5 to 7 features as of 8, and 20 bytes a row. Rows that are changed in
-            place afterwards are not seen: fit again.
+            As for :meth:`score_samples`. The estimator refers to it, and does not copy it: do not
+            change the rows in place, or fit again. As with scikit-learn's trees of rows, scores
+            after a change may be those of neither. Of rows in memory the first scoring makes
+            leaves, and where that is less work moments, which are kept for further scorings until
+            the next fit, and not pickled: about 8 bytes a value, those of 5 to 7 features as of 8,
+            and 20 bytes a row.
         y : ignored
         sample_weight : array (n_samples,), optional
             Non-negative, on any scale, NumPy or Dask. Rows of weight zero do not count.
@@ -164,7 +165,8 @@ class KernelDensity(FittedDensity):
         """Add rows to those that were fitted; the first call is that of :meth:`fit`.
 
         The density is that of all rows. Only a bandwidth by a rule and a covariance from the rows
-        stay as the first call derived them, with a warning.
+        stay as the first call derived them, with a warning. Rows, weights and scales in memory are
+        copied, so that one array can be filled anew for each call; those of :meth:`fit` are not.
 
         Parameters
         ----------
@@ -178,10 +180,18 @@ class KernelDensity(FittedDensity):
             with ``adaptive``, whose pilot is of all rows, or ``where``.
         """
         if not hasattr(self, "_matrix"):
-            return self.fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+            self.fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+            self._train = owned(self._train)
+            return self
         bandwidth, n_rows = self._derived_from
         self._check_parameters(bandwidth)
-        train = followed(self._train, self._added_side(X, sample_weight, bandwidth_scale))
+        added = self._added_side(X, sample_weight, bandwidth_scale)
+        if share_memory(self._train, added):
+            warn(
+                "X lies in the memory of rows that fit was given and has not copied: if it was "
+                "filled anew, those are lost; begin with partial_fit, which copies rows"
+            )
+        train = followed(self._train, owned(added))
         asked = {"bandwidth": self.bandwidth, "covariance": self.covariance}
         for name, value in derived_in(asked).items():
             warn(f"{name} ({value}) stays as it was derived from the first {n_rows} training rows")

@@ -164,6 +164,10 @@ class Filtered(RowSource):
         """Return the bytes of values that the source holds in memory, and of the bits."""
         return int(self.wrapped.resident_bytes + self.kept.nbytes)
 
+    def owned(self) -> Filtered:
+        """Return the same values, where those in a caller's memory are copies of them."""
+        return Filtered(self.wrapped.owned(), self.kept)
+
     @property
     def row_bytes(self) -> int:
         """Return the bytes of a row as stored."""

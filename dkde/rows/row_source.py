@@ -12,7 +12,7 @@ that runs a user's own graph (`dkde.rows.dask_source`) raises the errors of the 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -140,6 +140,10 @@ class RowSource:
     def changes(self) -> tuple[Any, ...]:
         """Return a key of the changes made to the stored values."""
         return ()
+
+    def owned(self) -> "RowSource":
+        """Return the same values, where those in a caller's memory are copies of them."""
+        return self
 
     def content(self) -> Any:
         """Return a key that is equal for equal values; a file or store gets a new key each time."""
@@ -272,6 +276,10 @@ class Derived(RowSource):
     def is_lazy(self) -> bool:
         """Return whether values are yet to be computed."""
         return self.wrapped.is_lazy
+
+    def owned(self) -> RowSource:
+        """Return the same values, where those in a caller's memory are copies of them."""
+        return replace(self, wrapped=self.wrapped.owned())
 
     def content(self) -> Any:
         """Return a key that is equal for equal values."""

@@ -148,6 +148,10 @@ class Part:
             return self.features
         return self.source.step.features
 
+    def owned(self) -> "Part":
+        """Return the same rows, where values in a caller's memory are copies of them."""
+        return replace(self, source=self.source.owned())
+
     def overlaps(self, other: "Part") -> bool:
         """Return whether two parts have rows in common."""
         if self.identity is None or self.identity != other.identity:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from dkde.errors import InputError
-from dkde.rows.row_source import RowSource
+from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource, Joined
 
@@ -19,6 +19,23 @@ def between(side: Side, start: int, stop: int) -> Side:
         return None if vector is None else _range(vector, start, stop)
 
     return Side(side.rows[start:stop], of(side.weights), of(side.groups), of(side.scales))
+
+
+def owned(side: Side) -> Side:
+    """Return the same side, where values in a caller's memory are copies of them."""
+    rows = replace(side.rows, parts=tuple(part.owned() for part in side.rows.parts))
+    vectors = side.weights, side.groups, side.scales
+    return Side(rows, *(None if vector is None else vector.owned() for vector in vectors))
+
+
+def share_memory(first: Side, second: Side) -> bool:
+    """Return whether rows of two sides are the same memory, of which one changes the other."""
+    before, after = (
+        [source.array for part in side.rows.parts
+         if isinstance(source := innermost(part.source), ArraySource)]
+        for side in (first, second)
+    )  # fmt: skip
+    return any(np.shares_memory(a, b) for a in before for b in after)
 
 
 def followed(first: Side, second: Side) -> Side:

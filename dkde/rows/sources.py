@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -82,6 +82,10 @@ class ArraySource(OfArray):
     def chunk_of(self, rows: Array) -> Array:
         """Return the number of the chunk in which each row lies."""
         return np.zeros_like(rows)  # reading a row costs nothing: all are one chunk
+
+    def owned(self) -> "ArraySource":
+        """Return the same values in a copy, unless they are mapped from a file, to be read only."""
+        return self if _is_read_from_file(self.array) else replace(self, array=self.array.copy())
 
     def content(self) -> Any:
         """Return a key that is equal for equal values."""
@@ -312,6 +316,10 @@ class Joined(RowSource):
         """Return the variable's name in the first source, if it has one."""
         return self.sources[0].variable_name
 
+    def owned(self) -> "Joined":
+        """Return the same values, where those in a caller's memory are copies of them."""
+        return Joined(tuple(part.owned() for part in self._rows.parts))
+
     def content(self) -> Any:
         """Return a key that is equal for equal values."""
         return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
@@ -360,6 +368,13 @@ async def _checksums(x: zarr.Array[Any], numbers: range) -> bytes:
                 f"{location(x)}: chunk {key} is missing; the store is damaged, import it again"
             )
     return b"".join(value.to_bytes() for value in found if value is not None)
+
+
+def _is_read_from_file(array: Any) -> bool:
+    """Return whether an array is a file mapped into memory for reading, or a view of one."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return isinstance(array, np.memmap) and not array.flags.writeable
 
 
 def in_memory(source: RowSource) -> bool:

@@ -159,6 +159,13 @@ class VariablesSource(RowSource):
         """Return the bytes that the source holds in memory."""
         return sum(variable.nbytes for variable in self.variables if in_memory(variable))
 
+    def owned(self) -> VariablesSource:
+        """Return the same values, where those in a caller's memory are copies of them."""
+        made, (variables, *others) = self.__reduce__()
+        copies = [v.copy(deep=True) if in_memory(v) else v for v in variables]
+        source: VariablesSource = made(copies, *others)
+        return source
+
     def read(self, start: int, stop: int) -> Array:
         """Return the rows from start up to stop, decoded."""
         along = _borders(self.variables, self.dims[0], self.sizes[0], by_shard=False)

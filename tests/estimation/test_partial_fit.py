@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
+import xarray as xr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -112,3 +113,77 @@ def test_unusual_rows_are_those_of_all():
     whole = dkde.KernelDensityOutlier(contamination=0.1, bandwidth=0.5).fit(rows)
     assert parts.offset_ == pytest.approx(whole.offset_, rel=1e-9)
     assert parts.training_log_density_.shape == (80,)
+
+
+def _filled_anew(form, part, buffer):
+    """The rows in the one array that all calls are given."""
+    buffer[:] = part
+    if form == "frame":
+        return pd.DataFrame(buffer, columns=["a", "b"], copy=False)
+    if form == "places":
+        return xr.DataArray(buffer, dims=("row", "feature"), coords={"feature": ["lat", "lon"]})
+    dataset = {name: ("row", buffer[:, k]) for k, name in enumerate("ab")}
+    return {"array": buffer, "view": buffer.T.T[::-1][::-1], "dataset": xr.Dataset(dataset)}[form]
+
+
+def _beside(form, weights, scales, own_weights, own_scales):
+    """Weights, and scales where the kernel takes any, in the arrays that all calls are given."""
+    weights[:], scales[:] = own_weights, own_scales
+    beside = {"sample_weight": weights, "bandwidth_scale": scales}
+    return {"sample_weight": weights} if form == "places" else beside
+
+
+@pytest.mark.parametrize("form", ["array", "view", "frame", "dataset", "places"])
+def test_an_array_may_be_filled_anew_for_each_call(form):
+    rng = np.random.default_rng(6)
+    parts, query = 20 * rng.normal(size=(3, 20, 2)), 20 * rng.normal(size=(9, 2))
+    weights, scales = rng.exponential(size=(3, 20)), rng.uniform(0.5, 2.0, size=(3, 20))
+    buffers = np.empty((20, 2)), np.empty(20), np.empty(20)
+    options = {"bandwidth": 9.0}
+    if form == "places":
+        options = {"bandwidth": 0.3, "kernel": "vonmises_fisher", "lat": "lat", "lon": "lon"}
+        query = _filled_anew(form, query, np.empty_like(query))
+    elif form in ("frame", "dataset"):
+        query = _filled_anew(form, query, np.empty_like(query))
+    model = dkde.KernelDensity(**options)
+    for part, weight, scale in zip(parts, weights, scales, strict=True):
+        X = _filled_anew(form, part, buffers[0])
+        beside = _beside(form, buffers[1], buffers[2], weight, scale)
+        model.partial_fit(X, **beside)
+    for buffer in buffers:
+        buffer[:] = 0.5
+    whole = dkde.KernelDensity(**options)
+    rows = parts.reshape(-1, 2)
+    whole.fit(
+        _filled_anew(form, rows, np.empty_like(rows)),
+        **_beside(form, np.empty(60), np.empty(60), weights.ravel(), scales.ravel()),
+    )
+    expected = np.asarray(whole.score_samples(query))
+    np.testing.assert_allclose(np.asarray(model.score_samples(query)), expected, rtol=1e-9)
+
+
+def test_unusual_rows_are_those_of_an_array_filled_anew():
+    parts = np.random.default_rng(7).normal(size=(2, 30, 2))
+    buffer, model = np.empty((30, 2)), dkde.KernelDensityOutlier(bandwidth=0.5)
+    for part in parts:
+        buffer[:] = part
+        model.partial_fit(buffer)
+    whole = dkde.KernelDensityOutlier(bandwidth=0.5).fit(parts.reshape(-1, 2))
+    np.testing.assert_allclose(model.training_log_density_, whole.training_log_density_, rtol=1e-9)
+
+
+def test_the_memory_of_rows_that_were_fitted_is_warned_of():
+    rows = np.random.default_rng(8).normal(size=(20, 2))
+    model = dkde.KernelDensity().fit(rows[:10])
+    model.partial_fit(rows[10:]).partial_fit(rows[10:])
+    with pytest.warns(UserWarning, match="lies in the memory of rows that fit was given"):
+        model.partial_fit(rows[5:])
+
+
+def test_rows_that_are_mapped_from_a_file_stay_there(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(9).normal(size=(20, 2)))
+    for mode, stays in (("r", True), ("c", False)):
+        mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        model = dkde.KernelDensity().partial_fit(mapped[:12]).partial_fit(mapped[12:])
+        for part in model._train.rows.parts:
+            assert np.shares_memory(part.source.array, mapped) == stays
