@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from dkde.errors import DataSetError
@@ -24,9 +25,14 @@ _HEADER_BYTES, _LONG_HEADER_BYTES = 2**12, 2**20
 _VALUE_BYTES, _LEVEL_BYTES = 8, 4
 # The numbers of fields of a header, and the types of pages.
 _TYPE, _UNPACKED, _PACKED, _N_VALUES, _DICTIONARY = 1, 2, 3, 1, 2
-# The fields that hold what is known of data pages, dictionaries, and data pages of version 2.
-_KINDS = (5, 7, 8)
+# The fields that hold what is known of data pages, dictionaries, and data pages of version 2, by
+# the types of pages; readers pass over pages of other types.
+_KINDS = {0: 5, _DICTIONARY: 7, 3: 8}
 _STRUCT = 12
+_LARGEST = 2**31 - 1
+# Some writers left the header of a dictionary out of a column's size, so that pyarrow reads up to
+# so many bytes beyond it (PARQUET-816).
+_BEYOND = 100
 
 
 @dataclass
@@ -36,6 +42,12 @@ class _Column:
     at: int
     end: int
     n_values: int
+
+    def has_page(self, start: int, stop: int) -> bool:
+        """Return whether its next page begins before the end of bytes that are read."""
+        # What lies beyond its size is of another column, unless it was read to there.
+        is_read = start < self.end or self.at >= self.end
+        return self.n_values > 0 and is_read and self.at < min(stop, self.end + _BEYOND)
 
 
 class CheckedPages:
@@ -52,6 +64,7 @@ class CheckedPages:
         self._file, self._name = file, name
         self._columns: list[_Column] = []
         self._starts: list[int] = []
+        self._reach: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -68,6 +81,8 @@ class CheckedPages:
                 columns.append(_Column(start, end, column.num_values))
         self._columns = sorted(columns, key=lambda column: column.at)
         self._starts = [column.at for column in self._columns]
+        # Ranges of bytes may overlap in a forged footer: those of columns up to each end here.
+        self._reach = list(accumulate((c.end + _BEYOND for c in self._columns), max))
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes.
@@ -80,9 +95,9 @@ class CheckedPages:
         start = self._file.tell()
         data: bytes = self._file.read(size)
         stop = start + len(data)
-        first = max(0, bisect_right(self._starts, start) - 1)
+        first = bisect_right(self._reach, start)
         for column in self._columns[first : bisect_right(self._starts, stop)]:
-            while column.at < min(stop, column.end) and column.n_values > 0:
+            while column.has_page(start, stop):
                 at = column.at - start
                 self._check(column, data[at : at + _HEADER_BYTES] if at >= 0 else b"", stop)
         return data
@@ -97,16 +112,17 @@ class CheckedPages:
             self._file.seek(back)
             try:
                 fields, length = _struct(head, 0)
-            except (IndexError, RecursionError):
+            except (IndexError, RecursionError, ValueError):
                 raise self._damaged() from None
-        except RecursionError:
+        except (RecursionError, ValueError):
             raise self._damaged() from None
         try:
             kind, unpacked, packed = fields[_TYPE], fields[_UNPACKED], fields[_PACKED]
-            (n_values,) = {fields[k][_N_VALUES] for k in _KINDS if k in fields} or {0}
-        except (KeyError, TypeError, ValueError):
+            n_values = fields[_KINDS[kind]][_N_VALUES] if kind in _KINDS else 0
+        except (KeyError, TypeError):
             raise self._damaged() from None
-        if min(unpacked, packed, n_values) < 0:
+        # Of numbers that are too long, readers take the last bits.
+        if min(unpacked, packed, n_values) < 0 or max(kind, packed, n_values) > _LARGEST:
             raise self._damaged()
         check_unpacked(self._name, "a page", unpacked, packed)
         if kind == _DICTIONARY:
@@ -138,7 +154,15 @@ def _signed(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """Return the fields of a struct by their numbers, and the place after it."""
+    """Return the fields of a struct by their numbers, and the place after it.
+
+    Raises
+    ------
+    IndexError
+        When the bytes end before it.
+    ValueError
+        When a field is there twice: readers may take either.
+    """
     fields: dict[int, Any] = {}
     number = 0
     while byte := data[at]:
@@ -147,6 +171,8 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
             number += byte >> 4
         else:
             number, at = _signed(data, at)
+        if number in fields:
+            raise ValueError
         fields[number], at = _value(data, at, byte & 15)
     return fields, at + 1
 

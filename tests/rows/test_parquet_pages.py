@@ -61,6 +61,87 @@ def test_a_header_that_promises_too_much(tmp_path, kind, unpacked, n_values, wor
         assert "\n" not in str(error.value)
 
 
+def with_footer(path, *changes):
+    """Replace bytes of the footer, each once."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[-8:-4], "little")
+    footer = raw[-8 - length : -8]
+    for old, new in changes:
+        assert footer.count(old) == 1
+        footer = footer.replace(old, new)
+    path.write_bytes(raw[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+def placed(size, offset):
+    """A column's size and place, as footers have them."""
+    return b"\x16" + number(size) + b"\x26" + number(offset)
+
+
+def of_column(path, k):
+    column = parquet.read_metadata(path).row_group(0).column(k)
+    return column.total_compressed_size, column.data_page_offset
+
+
+def refused(path, tmp_path, words):
+    for call in (
+        lambda: dkde.import_dataset(path, tmp_path / "d.zarr"),
+        lambda: dkde.score(str(path), np.zeros((2, 2)), 1.0),
+    ):
+        with pytest.raises(DataSetError, match=words) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_a_column_that_a_forged_footer_puts_before_another(tmp_path):
+    path = forged(tmp_path / "x.parquet", 0, 2**31 - 1, 6000)
+    with_footer(path, (placed(*of_column(path, 1)), placed(0, 4)))
+    refused(path, tmp_path, r"x\.parquet: a page would unpack to 2 GiB")
+
+
+@pytest.mark.parametrize("is_within", [False, True])
+def test_every_page_is_seen_whatever_a_footer_says_of_another_column(tmp_path, is_within):
+    path = tmp_path / "x.parquet"
+    values = np.random.default_rng(6).normal(size=9000)
+    options = {"compression": "zstd", "use_dictionary": False, "data_page_size": 1000}
+    parquet.write_table(pa.table({"a": values, "b": values}), path, **options)
+    (size, start), raw = of_column(path, 0), path.read_bytes()
+    fields, length = parquet_pages._struct(raw, start)
+    forged_start = length + fields[3] if is_within else start
+    with_footer(path, (placed(*of_column(path, 1)), placed(0, forged_start)))
+    pages = CheckedPages(io.BytesIO(path.read_bytes()), "x.parquet")
+    file = parquet.ParquetFile(pa.PythonFile(pages, mode="r"), buffer_size=1000, pre_buffer=False)
+    pages.begin(file.metadata)
+    (whole,) = (column for column in pages._columns if column.end == start + size)
+    assert np.array_equal(file.read(["a"])["a"], values)
+    assert whole.n_values == 0
+
+
+def test_a_page_beyond_the_size_of_a_column_of_an_old_writer(tmp_path):
+    path = forged(tmp_path / "x.parquet", 0, 2**31 - 1, 6000)
+    by = parquet.read_metadata(path).created_by
+    old = b"parquet-mr version 1.2.0".ljust(len(by))
+    size, offset = of_column(path, 0)
+    with_footer(path, (placed(size, offset), placed(0, offset)), (by.encode(), old))
+    refused(path, tmp_path, r"x\.parquet: a page would unpack to 2 GiB")
+
+
+@pytest.mark.parametrize("changed", [
+    # A page of another type with the values of a data page, which readers pass over.
+    b"\x15\x02\x15\x08\x15\x08\x2c\x15" + number(6000) + b"\0\0" + b"abcd",
+    # The size in 32 bits, and again in 64, which readers pass over.
+    b"\x15\0\x15" + number(2**31 - 1) + b"\x06\x04" + number(8) + b"\x15\x08\x2c\x15"
+    + number(6000) + b"\x15\0\x15\x06\x15\x06\0\0",
+    # Readers take the last 32 bits of the stored size.
+    header(0, 2**33, 2**32 + 4, 0) + b"abcd",
+])  # fmt: skip
+def test_a_first_page_that_readers_take_for_another(tmp_path, changed):
+    path = forged(tmp_path / "x.parquet", 0, 2**31 - 1, 6000)
+    (size, start), raw = of_column(path, 0), path.read_bytes()
+    column = (changed + raw[start : start + size])[:size]
+    path.write_bytes(raw[:start] + column + raw[start + size :])
+    refused(path, tmp_path, r"x\.parquet: a page (would unpack to 2 GiB|of it is damaged)")
+
+
 def test_a_footer_that_declares_very_many_rows(tmp_path):
     path, n = tmp_path / "x.parquet", 3_000_000
     parquet.write_table(pa.table({"v": np.zeros(n)}), path, row_group_size=n)
