@@ -183,6 +183,13 @@ class KernelDensity(FittedDensity):
             self.fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
             self._train = owned(self._train)
             return self
+        with self._unchanged_by_failures():
+            return self._with_rows(X, sample_weight, bandwidth_scale)
+
+    def _with_rows(
+        self, X: RowsLike, sample_weight: WeightsLike, bandwidth_scale: WeightsLike
+    ) -> KernelDensity:
+        """Add rows to those that were fitted."""
         bandwidth, n_rows = self._derived_from
         self._check_parameters(bandwidth)
         added = self._added_side(X, sample_weight, bandwidth_scale)

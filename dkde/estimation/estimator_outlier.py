@@ -146,7 +146,8 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         ----------
         X, y, sample_weight, bandwidth_scale
             As for :meth:`KernelDensity.partial_fit`. All rows are scored under each other anew,
-            which takes the time of a fit of all.
+            which takes the time of a fit of all. A call that fails, or that Ctrl-C ends, adds
+            none.
 
         Raises
         ------
@@ -154,8 +155,9 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         """
         share = check_contamination(self.contamination)
         is_first = not hasattr(self, "_matrix")
-        super().partial_fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
-        return self if is_first else self._with_threshold(share)
+        with self._unchanged_by_failures():
+            super().partial_fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
+            return self if is_first else self._with_threshold(share)
 
     def _with_threshold(self, share: float) -> KernelDensityOutlier:
         """Score the training rows, and set the threshold."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +154,17 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
                 beside["sample_weight"] = _weights(weights, X)
         added = self._query(X, "train")
         return self._options().prepared(side(added, beside["sample_weight"], scales=beside[_SCALE]))
+
+    @contextmanager
+    def _unchanged_by_failures(self) -> Iterator[None]:
+        """Give the estimator its former state again where the block fails or is interrupted."""
+        former = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(former)
+            raise
 
     def _check_values(self, train: Operand, min_rows: int) -> None:
         """Let scikit-learn check the values of a table, as it checks those of an array."""

@@ -1,6 +1,7 @@
 """Estimators that are fitted to rows which come in parts: the density is that of all rows."""
 
 import pickle
+from unittest.mock import Mock
 
 import dask.array as da
 import numpy as np
@@ -187,3 +188,26 @@ def test_rows_that_are_mapped_from_a_file_stay_there(tmp_path):
         model = dkde.KernelDensity().partial_fit(mapped[:12]).partial_fit(mapped[12:])
         for part in model._train.rows.parts:
             assert np.shares_memory(part.source.array, mapped) == stays
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
+def test_a_call_that_fails_adds_no_rows(error, monkeypatch):
+    rows = np.random.default_rng(10).normal(size=(60, 2))
+    model = dkde.KernelDensityOutlier(novelty=True, bandwidth=0.5).partial_fit(rows[:30])
+    before, found = dict(vars(model)), model.decision_function(rows)
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "_training_densities", Mock(side_effect=error))
+        with pytest.raises(error):
+            model.partial_fit(rows[30:])
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.decision_function(rows), found)
+    whole = dkde.KernelDensityOutlier(bandwidth=0.5).fit(rows)
+    assert model.partial_fit(rows[30:]).offset_ == pytest.approx(whole.offset_, rel=1e-9)
+
+
+def test_names_of_weights_are_forgotten_where_a_call_fails():
+    table = pd.DataFrame(np.random.default_rng(11).random((9, 3)), columns=["a", "b", "w"])
+    model = dkde.KernelDensity().partial_fit(table[["a", "b"]])
+    with pytest.raises(ValueError, match="now missing:\n- b"):
+        model.partial_fit(table[["a", "w"]], sample_weight="w")
+    assert model._beside == ()
