@@ -11,9 +11,9 @@ from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
 from dkde.errors import Argument, InputError
 from dkde.numerics.logsum import Densities
-from dkde.rows.place_names import same_unit
 from dkde.rows.row_source import foundation, innermost
-from dkde.rows.side import Part, Side, column_name
+from dkde.rows.side import Part, Side
+from dkde.rows.slicing import check_units
 from dkde.runs.same_call import OtherCallError
 
 _SIDES = ("train", "query")
@@ -61,7 +61,7 @@ def check_added(name: str, first: Work, whole: Work) -> None:
         before, after = (getattr(work, role) for work in (first, whole))
         n_first = len(before.rows.parts)
         for number, part in enumerate(after.rows.parts[n_first:], n_first):
-            _check_units(name, before.rows.parts[0], part)
+            check_units(before.rows.parts[0], part, f"the rows of {name}")
             known = enumerate(after.rows.parts[:number])
             where = next((i for i, old in known if _share_rows(old, part)), None)
             if where is None:
@@ -77,15 +77,6 @@ def check_added(name: str, first: Work, whole: Work) -> None:
                 "fingerprint); name other rows"
             )
     _check_dims(name, first.query, whole.query)
-
-
-def _check_units(name: str, old: Part, new: Part) -> None:
-    for number, (was, now) in enumerate(zip(old.units or (), new.units or (), strict=False)):
-        if was and now and same_unit(was) != same_unit(now):
-            column = column_name(old.column_names, number)
-            raise InputError(
-                f"{new.label}: {column} is in {now}, and in the rows of {name} in {was}; convert it"
-            )
 
 
 def _check_dims(name: str, before: Side, after: Side) -> None:

@@ -176,7 +176,8 @@ class KernelDensity(FittedDensity):
         Raises
         ------
         InputError
-            When rows have other features, or parameters are others than those of the first call;
+            When rows have other features, or features in other units, or parameters are others
+            than those of the first call;
             with ``adaptive``, whose pilot is of all rows, or ``where``.
         """
         if not hasattr(self, "_matrix"):

@@ -7,7 +7,7 @@ import numpy as np
 from dkde.errors import InputError, warn
 from dkde.inputs.operands import Operand
 from dkde.rows.kept import Kept
-from dkde.rows.place_names import role_of, same_unit
+from dkde.rows.place_names import is_one_unit
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Rows
 from dkde.rows.sources import ArraySource
@@ -63,12 +63,8 @@ def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
     """Warn of columns whose units differ between the sides."""
     units = [side.columns.units or () for side in (train, query)]
     for column, (a, b) in enumerate(zip(*units, strict=False)):
-        if a and b and same_unit(a) != same_unit(b):
-            name = train.features[column] if train.features else f"column {column}"
-            place = role_of(name, a)
-            # Plain degrees on one side and degrees north on the other are the same.
-            if place is not None and place == role_of(name, b):
-                continue
+        name = train.features[column] if train.features else f"column {column}"
+        if not is_one_unit(name, a, b):
             warn(
                 f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "
                 f"{_named(role, query.rows)}; give both the same units"

@@ -111,11 +111,20 @@ def role_asked(name: str) -> str | None:
     return name.role if isinstance(name, PlaceName) else role_of(name, None)
 
 
-def same_unit(unit: str) -> str:
-    """Return a unit in a form to compare: the spellings of degrees north, or east, are one unit."""
-    spelt = unit.strip().lower()
-    # The role stands for all of its spellings; the result is compared, never shown.
-    return next((what for what, spellings in _UNITS.items() if spelt in spellings), unit.strip())
+def is_one_unit(name: str, unit: str | None, other: str | None) -> bool:
+    """Return whether two units of a column may be one: any is, where one is not known.
+
+    The spellings of degrees north, or east, are one unit, and so are plain degrees of a latitude.
+
+    Examples
+    --------
+    >>> is_one_unit("x", "m", "km"), is_one_unit("lat", "degrees", "degrees_north")
+    (False, True)
+    """
+    if not (unit and other) or unit.strip() == other.strip():
+        return True
+    role = role_of(name, unit)
+    return role is not None and role == role_of(name, other)
 
 
 def is_radians(unit: str | None) -> bool:

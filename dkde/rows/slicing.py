@@ -1,12 +1,14 @@
 """Ranges of a side's rows, and sides one after the other: rows with their weights and groups."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from dkde.errors import InputError
+from dkde.rows.place_names import is_one_unit
 from dkde.rows.row_source import RowSource, innermost
-from dkde.rows.side import Part, Rows, Side
+from dkde.rows.side import Part, Rows, Side, column_name
 from dkde.rows.sources import ArraySource, Joined
 
 
@@ -46,10 +48,12 @@ def followed(first: Side, second: Side) -> Side:
     Raises
     ------
     InputError
-        When only one of them has groups.
+        When only one of them has groups, or they have features in other units.
     """
     if (first.groups is None) != (second.groups is None):
         raise InputError("only some of the rows have groups; give all of them one, or none")
+    for old, new in product(first.rows.parts, second.rows.parts):
+        check_units(old, new, "the rows before")
     rows = replace(first.rows, parts=(*first.rows.parts, *second.rows.parts))
     lengths = first.rows.n_rows, second.rows.n_rows
     return Side(
@@ -58,6 +62,26 @@ def followed(first: Side, second: Side) -> Side:
         _joined((first.groups, second.groups), lengths),
         _joined((first.scales, second.scales), lengths),
     )
+
+
+def check_units(old: Part, new: Part, where: str) -> None:
+    """Refuse rows whose features are in other units than those of rows that they follow.
+
+    Parameters
+    ----------
+    where : str
+        The rows that they follow, for the message.
+
+    Raises
+    ------
+    InputError
+    """
+    for number, (was, now) in enumerate(zip(old.units or (), new.units or (), strict=False)):
+        name = column_name(old.column_names, number)
+        if not is_one_unit(name, was, now):
+            raise InputError(
+                f"{new.label}: {name} is in {now}, and in {where} in {was}; convert it"
+            )
 
 
 def _range(vector: RowSource, start: int, stop: int) -> RowSource:

@@ -211,3 +211,27 @@ def test_names_of_weights_are_forgotten_where_a_call_fails():
     with pytest.raises(ValueError, match="now missing:\n- b"):
         model.partial_fit(table[["a", "w"]], sample_weight="w")
     assert model._beside == ()
+
+
+@pytest.mark.parametrize(("units", "are_one"), [
+    (("m", "km"), False), (("m", "m "), True), ((None, "km"), True),
+    (("degrees", "degrees_north"), True), (("degrees_north", "degrees_east"), False),
+])  # fmt: skip
+def test_other_units_are_refused_and_the_fit_stays(units, are_one):
+    rng = np.random.default_rng(12)
+    first, second = (
+        xr.Dataset({
+            "lat": ("row", rng.normal(size=9), {} if unit is None else {"units": unit}),
+            "b": ("row", rng.normal(size=9)),
+        })
+        for unit in units
+    )  # fmt: skip
+    # The first rows have no units.
+    model = dkde.KernelDensity().partial_fit(first.to_dataframe()).partial_fit(first)
+    if are_one:
+        model.partial_fit(second)
+    else:
+        words = f"X: lat is in {units[1]}, and in the rows before in {units[0]}; convert it"
+        with pytest.raises(InputError, match=words):
+            model.partial_fit(second)
+    assert model._train.rows.n_rows == (27 if are_one else 18)
