@@ -1,8 +1,8 @@
 """Names of Icechunk repositories, and of branches, tags and snapshots in them.
 
 ``R.icechunk`` is the branch main of a repository in a folder, and ``R.icechunk@v1`` its branch or
-tag v1, or the snapshot of that id. ``icechunk://`` may stand before either. A repository in a
-bucket is ``icechunk://s3://bucket/R``. Nothing here opens one.
+tag v1, or the snapshot of that id; ``::GROUP`` may follow. ``icechunk://`` may stand before all of
+them. A repository in a bucket is ``icechunk://s3://bucket/R``. Nothing here opens one.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def divided(name: StrPath) -> tuple[str, str | None]:
     if "://" not in name and is_repository(name):  # its own name may hold the mark
         return name, None
     place, mark, version = name.rpartition("@")
-    # The folder of a run ends in .run, after the name of its output.
-    is_version = mark and "/" not in version and not version.endswith(".run")
-    return (place, version) if is_version else (name, None)
+    # A group follows a version, and the folder of a run ends in .run, after its output's name.
+    is_none = "/" in version or "::" in version or version.endswith(".run")
+    return (place, version) if mark and not is_none else (name, None)
 
 
 def is_icechunk(name: StrPath) -> bool:

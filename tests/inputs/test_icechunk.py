@@ -72,6 +72,7 @@ class TestNames:
     def test_a_version_stands_behind_the_last_mark(self):
         assert divided("icechunk://a@b/R@v1") == ("a@b/R", "v1")
         assert divided("a@b/R") == ("a@b/R", None)
+        assert divided("R@v1::train") == ("R@v1::train", None)  # a version, and a group in it
         assert plain("icechunk:///data/R") == "/data/R"
         assert is_icechunk("icechunk://s3://bucket/R")
 
@@ -118,6 +119,17 @@ class TestSides:
         assert_array_equal(
             dkde.log_density(query, opened, H, features=FEATURES, weights="w", block_rows=7), got
         )
+
+    @pytest.mark.parametrize("name", ["G::train", "G@v1::train", "icechunk://G@v1::train"])
+    def test_a_group_of_a_version(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        (session := (found := repository("G")).writable_session("main")).store.sync_clear()
+        train = rows(60, 3)
+        dataset(train).to_zarr(session.store, group="train", consolidated=False)
+        found.create_tag("v1", session.commit("rows"))
+        np.save("q.npy", rows(25, 2))
+        assert_array_equal(values(name), expected(train))
+        assert_array_equal(values(f"{name}[:9]"), expected(train[:9]))
 
     def test_sessions_stores_and_their_datasets(self, made):
         found, _, first, _ = made
