@@ -96,7 +96,15 @@ class SnapshotStore(WrapperStore[Store]):
     async def exists(self, key: str) -> bool:
         """Return whether a key exists."""
         with told(str(self)):
-            return await self._store.exists(key)
+            try:
+                return await self._store.exists(key)
+            except KeyError:  # as Icechunk has it for some keys where there is no root
+                return False
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Return whether there is nothing below a prefix."""
+        with told(str(self)):
+            return await self._store.is_empty(prefix)
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys below a prefix."""

@@ -6,9 +6,11 @@ import sys
 from typing import Any
 
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from dkde.errors import InputError
+from dkde.errors import DataSetError, InputError
+from dkde.stores.repositories import MAIN_BRANCH, divided
 
 
 def opened_snapshot(name: str) -> Store:
@@ -55,9 +57,11 @@ def pinned(name: str) -> str:
     Raises
     ------
     InputError, DataSetError
-        As :func:`opened_snapshot`.
+        As :func:`opened_snapshot`; when there is nothing in the snapshot.
     """
-    return str(opened_snapshot(name))
+    place, version = divided(name)
+    where = f"{place}: {version or f'the branch {MAIN_BRANCH}'}"
+    return str(_filled(opened_snapshot(name), where))
 
 
 def tip_of(name: str) -> Store:
@@ -82,12 +86,21 @@ def opened_session(data: Any) -> Store | None:
     ------
     InputError
         When the session may write.
+    DataSetError
+        When there is nothing in its snapshot.
     """
     if type(data).__module__.partition(".")[0] != "icechunk":
         return None
     from dkde.stores.snapshots import opened_elsewhere
 
-    return opened_elsewhere(data)
+    return _filled(opened_elsewhere(data), "the Icechunk session")
+
+
+def _filled(store: Store, where: str) -> Store:
+    """Return a store that is to be read; refuse one that holds nothing."""
+    if sync(store.is_empty("")):
+        raise DataSetError(f"{where} holds nothing yet")
+    return store
 
 
 def snapshot_of(store: Any) -> str | None:

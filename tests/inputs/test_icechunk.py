@@ -131,6 +131,18 @@ class TestSides:
         assert_array_equal(values(name), expected(train))
         assert_array_equal(values(f"{name}[:9]"), expected(train[:9]))
 
+    @pytest.mark.parametrize(("name", "what"), [
+        ("R", "R: the branch main"), ("R::train", "R: the branch main"), ("R@v0", "R: v0"),
+        ("icechunk://R", "R: the branch main"), (None, "the Icechunk session"),
+    ])  # fmt: skip
+    def test_a_repository_that_holds_nothing_is_refused(self, tmp_path, monkeypatch, name, what):
+        monkeypatch.chdir(tmp_path)
+        session = (found := repository("R")).readonly_session("main")
+        found.create_tag("v0", session.snapshot_id)
+        np.save("q.npy", rows(25, 2))
+        with pytest.raises(dkde.DataSetError, match=f"^{what} holds nothing yet$"):
+            score(session if name is None else name)
+
     def test_sessions_stores_and_their_datasets(self, made):
         found, _, first, _ = made
         session = found.readonly_session(tag="v1")
