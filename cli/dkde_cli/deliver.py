@@ -238,9 +238,10 @@ def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> Non
     seconds : float
         The time that this call took.
     was_complete : bool
-        Whether it found the result complete.
+        Whether it found the result complete, so that it read nothing.
     """
-    lines = missing_in_words(result), unusual(result), effort(result), reading(result)
+    read = "" if was_complete else reading(result)
+    lines = missing_in_words(result), unusual(result), effort(result), read
     for line in filter(None, lines):
         say(line)
     in_all = float(result.attrs["seconds"])
