@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Literal
 
 import xarray as xr
 
 from dkde.datasets.metadata import flag_attributes
-from dkde.errors import InputError, NoVariableError, some
+from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.rows.columns import (
     Columns,
     alike,
@@ -25,6 +25,7 @@ from dkde.rows.filtered import kept_of
 from dkde.rows.kept import Kept
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
+from dkde.rows.slicing import unlike_units
 from dkde.rows.sources import Joined
 from dkde.rows.variables import VariablesSource
 from dkde.stores.scratch import room_for_rows
@@ -270,6 +271,8 @@ def aligned_parts(
 ) -> tuple[Part, ...]:
     """Return parts with the columns of the first, matched by name in any order.
 
+    Columns in different units are warned of.
+
     Parameters
     ----------
     features : tuple of str, optional
@@ -304,4 +307,11 @@ def aligned_parts(
                 f"{selector}: features differ: {first.label} has {some(names)}, and "
                 f"{part.label} {some(part.features or ())}"
             )
-    return tuple(parts if names is None else (chosen(part, names) for part in parts))
+    found = tuple(parts if names is None else (chosen(part, names) for part in parts))
+    firsts: dict[tuple[str | None, ...] | None, Part] = {}
+    for part in found:
+        firsts.setdefault(part.units, part)
+    for old, new in combinations(firsts.values(), 2):
+        if unlike := unlike_units(old, new, old.label):
+            warn(unlike)
+    return found

@@ -67,21 +67,28 @@ def followed(first: Side, second: Side) -> Side:
 def check_units(old: Part, new: Part, where: str) -> None:
     """Refuse rows whose features are in other units than those of rows that they follow.
 
-    Parameters
-    ----------
-    where : str
-        The rows that they follow, for the message.
-
     Raises
     ------
     InputError
+        As :func:`unlike_units` has it.
+    """
+    if unlike := unlike_units(old, new, where):
+        raise InputError(unlike)
+
+
+def unlike_units(old: Part, new: Part, where: str) -> str | None:
+    """Return a line on a feature that is in another unit than in other rows; None if none is.
+
+    Parameters
+    ----------
+    where : str
+        The other rows, for the line.
     """
     for number, (was, now) in enumerate(zip(old.units or (), new.units or (), strict=False)):
         name = column_name(old.column_names, number)
         if not is_one_unit(name, was, now):
-            raise InputError(
-                f"{new.label}: {name} is in {now}, and in {where} in {was}; convert it"
-            )
+            return f"{new.label}: {name} is in {now}, and in {where} in {was}; convert it"
+    return None
 
 
 def _range(vector: RowSource, start: int, stop: int) -> RowSource:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from dkde.datasets.formats import load_split
 from dkde.errors import DataSetError, InputError
@@ -236,3 +237,20 @@ def test_overlap_is_of_rows_not_of_names(store):
     assert not first.overlaps(second)
     assert first.overlaps(again)
     assert second.overlaps(again)
+
+
+@pytest.mark.parametrize(("units", "warns"), [
+    (("m", "km", "km"), 1), (("m", None, "km"), 1), ((None, "m", "m"), 0),
+    (("degrees", "degrees_north", "degree_north"), 0),
+])  # fmt: skip
+def test_sources_in_different_units_are_warned_of_once(tmp_path, monkeypatch, units, warns):
+    monkeypatch.chdir(tmp_path)
+    for number, unit in enumerate(units):
+        lat = ("row", np.arange(3.0), {} if unit is None else {"units": unit})
+        xr.Dataset({"lat": lat}).to_netcdf(f"{number}.nc")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        Catalog(None, features=["lat"]).rows("0.nc+1.nc+2.nc")
+    assert len(said) == warns
+    for each in said:
+        assert f"{units.index('km')}.nc: lat is in km, and in 0.nc in m" in str(each.message)
