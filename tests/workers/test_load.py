@@ -65,7 +65,7 @@ def test_messages_of_a_block_and_bytes_of_a_task(client, sent, monkeypatch, trai
     monkeypatch.setattr(batches, "_WORTH", 0.0)  # each block a task of its own
     counts, largest = sent
     with client_pool(client) as pool:
-        compute(work(train_rows), pool, lambda block, part: None)
+        compute(work(train_rows), pool, lambda *_: None)
     assert counts["update-graph"] == BLOCKS + 1  # the survey
     by_block = {op: count for op, count in counts.items() if op not in BY_TIME}
     assert sum(by_block.values()) <= 12 * (BLOCKS + 1), counts
@@ -80,15 +80,15 @@ def test_blocks_in_flight(client, monkeypatch, worth):
     handed, most, largest = [], 0, 0
     with client_pool(client) as pool:
 
-        def submit(call, *arguments):
+        def submit(call, *arguments, **options):
             nonlocal most, largest
-            handed.append(pool.submit(call, *arguments))
+            handed.append(pool.submit(call, *arguments, **options))
             most = max(most, sum(not each.done() for each in handed))
             if call is batches.one_after_the_other:
                 largest = max(largest, len(arguments[2]))
             return handed[-1]
 
-        compute(work(40), replace(pool, submit=submit), lambda block, part: None)
+        compute(work(40), replace(pool, submit=submit), lambda *_: None)
     assert most <= 2 * WORKERS
     assert largest <= 64
     assert worth or not largest
@@ -115,9 +115,9 @@ def test_an_idle_worker_makes_a_late_block_once_more(client, monkeypatch):
     TRIES.clear()
     expected, found = {}, {}
     with client_pool(client) as pool:
-        compute(work(40), pool, expected.__setitem__)
+        compute(work(40), pool, lambda block, part, _: expected.update({block: part}))
         monkeypatch.setattr(eager_run, "score_share", late)
-        compute(work(40), pool, found.__setitem__)
+        compute(work(40), pool, lambda block, part, _: found.update({block: part}))
         GO_ON.set()
     assert len(set(TRIES)) == len(TRIES) in (2, 3)  # each at another worker
     assert found.keys() == expected.keys()
