@@ -316,7 +316,8 @@ def test_simulated_workers(script, capsys, monkeypatch, tmp_path):
 def test_workers_that_are_killed(script, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the processes that it starts
     file = tmp_path / "kills.json"
-    sizes = ["--workers", "3", "--blocks", "100", "--rows", "20000", "--every", "1"]
+    # Workers live longer than they load their libraries, on a busy machine too.
+    sizes = ["--workers", "2", "--blocks", "120", "--rows", "100000", "--every", "4"]
     figures = script("kills")["main"]([*sizes, "--json", str(file)])
     assert figures["kills"] > 0
     assert figures["ratio"] > 0
