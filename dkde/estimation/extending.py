@@ -17,6 +17,7 @@ from dkde.estimation.performing import perform
 from dkde.progress import ProgressLike
 from dkde.runs.output_names import file_of
 from dkde.runs.record import engine_of, given
+from dkde.runs.roots import version_of
 from dkde.runs.run import Manner, Run
 from dkde.runs.store import ResultStore, State
 from dkde.stores.store import is_remote
@@ -121,7 +122,8 @@ def extend(
     look = ResultStore.at(output).look()
     # A first call replaces the result; the same call again goes on.
     replaces = output == name and (look.present is None or look.is_complete)
-    manner = Manner(restart or replaces, retry_failed, anywhere, told)
+    version = version_of(state.attributes) if output == name else None
+    manner = Manner(restart or replaces, retry_failed, anywhere, told, version)
     run = Run(output, manner, tables=plan["call"]["function"] != "cross_validate")
     if not replaces and not restart and look.is_complete:
         return perform(job.whole, run, progress)  # a result that is there is of these rows, or not

@@ -25,14 +25,16 @@ from dkde.runs.bucket_publication import publish_in_bucket
 from dkde.runs.marks import PLAN
 from dkde.runs.place import RunPlace
 from dkde.runs.result_keys import others_in
-from dkde.runs.roots import ROOT, is_result, no_result_there, parsed_root
+from dkde.runs.roots import ROOT, check_version, is_result, no_result_there, parsed_root
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_folder, sync_tree
 from dkde.stores.renaming import exchange, move
 from dkde.stores.repositories import divided, is_repository
 
 
-def publish_store(result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool) -> None:
+def publish_store(
+    result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool, version: str | None = None
+) -> None:
     """Write a result, and let it appear at its place.
 
     Parameters
@@ -41,6 +43,8 @@ def publish_store(result: xr.Dataset, store: ResultStore, run: str, *, replaces:
         The id of its run.
     replaces : bool
         Whether an older result may be replaced.
+    version : str, optional
+        The only one that may be (:func:`dkde.runs.roots.version_of`); in a bucket none is known.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def publish_store(result: xr.Dataset, store: ResultStore, run: str, *, replaces:
             with writing(store.records):
                 write_result(result, LocalStore(draft))
             target = Path(os.path.realpath(store.name))
-            check = partial(check_replaced, name=store.name, replaces=replaces)
+            check = partial(check_replaced, name=store.name, replaces=replaces, version=version)
             appear(draft, target, store.run, run, check)
         return
     publish_in_bucket(result, store, run, replaces=replaces)
@@ -148,8 +152,13 @@ def _appear(draft: Path, target: Path, older: Path, check: Callable[[Path], None
         os.replace(draft, target)
 
 
-def check_replaced(path: Path, name: str, replaces: bool) -> None:
+def check_replaced(path: Path, name: str, replaces: bool, version: str | None = None) -> None:
     """Refuse to replace what is no result, or holds other files, or was put there meanwhile.
+
+    Parameters
+    ----------
+    version : str, optional
+        The only result that may be replaced.
 
     Raises
     ------
@@ -168,6 +177,7 @@ def check_replaced(path: Path, name: str, replaces: bool) -> None:
             "anew ",
             Remedy("restart"),
         )
+    check_version(name, root["attributes"], version)
     if others := list(islice(others_in(path, root), 3)):
         raise DataSetError(
             f"{name}: holds what is no part of the result ({', '.join(others)}), which would "

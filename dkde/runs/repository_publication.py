@@ -9,6 +9,7 @@ killed before that leaves objects that no branch leads to.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import xarray as xr
 
 from dkde.errors import DataSetError, Remedy
 from dkde.runs.publication import appear, drafted
-from dkde.runs.roots import ROOT, is_result, no_result_there, parsed_root
+from dkde.runs.roots import ROOT, check_version, is_result, no_result_there, parsed_root
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_tree
 from dkde.stores.repositories import MAIN_BRANCH, divided, is_repository
@@ -26,7 +27,7 @@ from dkde.stores.store import Records
 
 
 def publish_in_repository(
-    result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool
+    result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool, version: str | None = None
 ) -> None:
     """Write a result into a repository, and let it appear as one commit.
 
@@ -36,6 +37,8 @@ def publish_in_repository(
         The id of its run.
     replaces : bool
         Whether an older result may be replaced; it stays in the history.
+    version : str, optional
+        The only one that may be (:func:`dkde.runs.roots.version_of`).
 
     Raises
     ------
@@ -43,21 +46,22 @@ def publish_in_repository(
         When it cannot be written, or the run was begun anew, or the branch holds something else or
         has moved meanwhile. The run is kept then.
     """
-    place, version = divided(store.name)
-    branch = version or MAIN_BRANCH
+    place, named = divided(store.name)
+    branch = named or MAIN_BRANCH
     with told(store.name), writing(store.records):
         if is_there(store.name):
-            repository = open_repository(place)
-            _publish(result, repository, branch, store, run, replaces)
+            check = partial(_check_replaced, replaces=replaces, version=version)
+            _publish(result, open_repository(place), branch, store, run, check)
         elif store.run.is_local:
             with drafted(store.run, run, "result.icechunk") as draft:
                 repository = icechunk.Repository.create(storage_of(str(draft)))
-                _publish(result, repository, branch, None, run, replaces)
-                check = partial(_refuse, name=store.name)
-                appear(draft, Path(os.path.realpath(place)), store.run, run, check)
+                _publish(result, repository, branch, None, run)
+                refuse = partial(_refuse, name=store.name)
+                appear(draft, Path(os.path.realpath(place)), store.run, run, refuse)
         else:
             repository = icechunk.Repository.create(storage_of(place))
-            _publish(result, repository, branch, store, run, replaces)
+            check = partial(_check_replaced, replaces=replaces, version=version)
+            _publish(result, repository, branch, store, run, check)
 
 
 def _publish(
@@ -66,13 +70,13 @@ def _publish(
     branch: str,
     store: ResultStore | None,
     run: str,
-    replaces: bool,
+    check: Callable[[Records], None] | None = None,
 ) -> None:
     """Commit a result to a branch; a draft, which is no store yet, needs no checks."""
     session = repository.writable_session(branch)
     before = session.snapshot_id
-    if store is not None:
-        _check_replaced(Records(session.store, store.name), store.name, replaces)
+    if store is not None and check is not None:
+        check(Records(session.store, store.name))
         session.store.sync_clear()
     write_result(result, session.store)
     snapshot = session.flush("A result of dkde", {"dkde_run": run})
@@ -99,12 +103,13 @@ def _flush(store: ResultStore) -> None:
         sync_tree(Path(os.path.realpath(place)))
 
 
-def _check_replaced(records: Records, name: str, replaces: bool) -> None:
+def _check_replaced(records: Records, replaces: bool, version: str | None) -> None:
     """Refuse to replace what is no result, or was put there meanwhile."""
-    content = records.get(ROOT)
+    content, name = records.get(ROOT), records.name
     if content is None and not records.names(""):
         return
-    if not is_result(parsed_root(content)):
+    root = parsed_root(content)
+    if not is_result(root):
         raise no_result_there(name, content)
     if not replaces:
         raise DataSetError(
@@ -112,6 +117,7 @@ def _check_replaced(records: Records, name: str, replaces: bool) -> None:
             "anew ",
             Remedy("restart"),
         )
+    check_version(name, root["attributes"], version)
 
 
 def _refuse(path: Path, name: str) -> None:

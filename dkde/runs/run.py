@@ -33,7 +33,7 @@ from dkde.runs.place import RunPlace
 from dkde.runs.publication import check_replaced, is_taken, publish_store
 from dkde.runs.reading import reading_noted
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
-from dkde.runs.roots import ROOT, no_result_there
+from dkde.runs.roots import ROOT, check_version, no_result_there
 from dkde.runs.same_call import check_same_call, check_same_machine
 from dkde.runs.sessions import Ledger, being_written, total_read, total_seconds
 from dkde.runs.shares import Share
@@ -62,12 +62,15 @@ class Manner:
         Go on even where the processor or the libraries are not those of the beginning.
     sources : mapping of str to path, optional
         Present paths of the call's data, by former ones.
+    replaced : str, optional
+        The version of the result that is replaced; another one is not.
     """
 
     restart: bool = False
     retry_failed: bool = False
     anywhere: bool = False
     sources: Mapping[str, str] | None = None
+    replaced: str | None = None
 
 
 class Run:
@@ -239,6 +242,7 @@ class Run:
             else:
                 found = self._store.look().plan
         run = plan["id"]
+        self._check_version(run)
         if found is not None:
             works = cut_as_recorded(job.works, found)
             if works is not job.works:
@@ -254,6 +258,18 @@ class Run:
             self._store.run.set_up(run)
         self._kept = Kept.of(self._store, run, bool((found or plan).get("replaces")), share)
         return job
+
+    def _check_version(self, run: str) -> None:
+        """Refuse to go on if another result is there than the one that is to be replaced."""
+        store, version = self._store, self._manner.replaced
+        assert store is not None
+        if version is None:
+            return
+        try:
+            check_version(store.name, store.look().attributes, version)
+        except DataSetError:
+            store.run.finish(run)  # if this process has begun it
+            raise
 
     def stage(self, name: str, work: Work, progress: Progress | None = None) -> Stage:
         """Return the place in the store of a piece of work, which is there from now on."""
@@ -341,14 +357,15 @@ class Run:
             **reading_noted(total_read(sessions), self._sides),
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
+        version = self._manner.replaced
         if self._file is not None:
             self._file.deliver(result, store.run, kept.run)
         elif store.is_repository:
             from dkde.runs.repository_publication import publish_in_repository  # needs icechunk
 
-            publish_in_repository(result, store, kept.run, replaces=kept.replaces)
+            publish_in_repository(result, store, kept.run, replaces=kept.replaces, version=version)
         else:
-            publish_store(result, store, kept.run, replaces=kept.replaces)
+            publish_store(result, store, kept.run, replaces=kept.replaces, version=version)
         # A heartbeat after the run is dropped would create it again; and some file systems keep the
         # folders of files that are open.
         kept.ledger.stop_heartbeat()

@@ -12,6 +12,9 @@ import xarray as xr
 import dkde
 from dkde.engine import task
 from dkde.errors import DataSetError, DkdeError
+from dkde.estimation.extend_job import ExtendJob
+from dkde.runs import run
+from dkde.runs.opened import opened_result
 from dkde.runs.plan_schema import call_fault
 
 
@@ -175,6 +178,55 @@ class TestResults:
 
     def test_in_a_bucket(self):
         refused("lies in a bucket", "s3://bucket/R.zarr")
+
+
+class TestTwoAtOnce:
+    """One extension runs to its end while another has read the same result."""
+
+    WORDS = "rows were added by another process meanwhile; make the same call again"
+
+    @pytest.fixture
+    def overtaken(self, monkeypatch):
+        """Let other rows be added while the rows of a first call are read."""
+
+        def overtake(output):
+            made = ExtendJob.of
+
+            def late(*arguments, **options):
+                job = made(*arguments, **options)
+                monkeypatch.setattr(ExtendJob, "of", made)
+                dkde.extend(output, query="asked.npy")
+                return job
+
+            monkeypatch.setattr(ExtendJob, "of", late)
+
+        return overtake
+
+    @pytest.mark.parametrize("output", ["R.zarr", "R.icechunk"])
+    def test_no_rows_are_lost(self, rows, overtaken, output):
+        if output == "R.icechunk":
+            pytest.importorskip("icechunk").set_logs_filter("error")
+        dkde.score("q.npy", "t.npy", 1.0, output=output)
+        overtaken(output)
+        refused(self.WORDS, output, train="more.npy")
+        assert not os.path.exists(f"{output}.run")
+        assert dkde.extend(output, train="more.npy").sizes["sample"] == 35
+        found = json.loads(opened_result(output).attrs["provenance"])["score"]
+        assert (found["query"]["rows"], found["train"]["rows"]) == (35, 80)
+
+    def test_the_first_output_of_two_is_kept_as_it_is_replaced(self, scored, monkeypatch):
+        publish = run.publish_store
+
+        def late(*arguments, **options):
+            monkeypatch.setattr(run, "publish_store", publish)
+            dkde.extend("R.zarr", query="asked.npy", output="S.zarr")
+            shutil.rmtree("R.zarr")
+            shutil.move("S.zarr", "R.zarr")
+            publish(*arguments, **options)
+
+        monkeypatch.setattr(run, "publish_store", late)
+        refused(self.WORDS, train="more.npy")
+        assert opened_result("R.zarr").sizes["sample"] == 35
 
 
 class TestWhatIsAsked:
