@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from zarr.storage import LocalStore
@@ -24,12 +25,13 @@ from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.bucket_publication import publish_in_bucket
 from dkde.runs.marks import PLAN
 from dkde.runs.place import RunPlace
-from dkde.runs.result_keys import others_in
+from dkde.runs.result_keys import listed_in, others_in, own_in
 from dkde.runs.roots import ROOT, check_version, is_result, no_result_there, parsed_root
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_folder, sync_tree
 from dkde.stores.renaming import exchange, move
 from dkde.stores.repositories import divided, is_repository
+from dkde.stores.store import Records
 
 
 def publish_store(
@@ -168,6 +170,36 @@ def check_replaced(path: Path, name: str, replaces: bool, version: str | None = 
         content: bytes | None = (path / ROOT).read_bytes()
     except OSError:
         content = None
+    root = _checked_root(content, name, replaces, version)
+    _refuse_others(others_in(path, root), name)
+
+
+def check_replaced_in(records: Records, replaces: bool, version: str | None = None) -> None:
+    """Refuse to replace what is no result in a bucket, or in a branch of a repository.
+
+    Other files of a user stay there. Variables that were added to a result would be listed no more.
+
+    Raises
+    ------
+    DataSetError
+    """
+    content = records.get(ROOT)
+    if content is None and not records.names(""):
+        return
+    root = _checked_root(content, records.name, replaces, version)
+    # In a repository there is no list of arrays: its names are those of the snapshot.
+    listed = listed_in(root) or {
+        name: parsed_root(records.get(f"{name}/{ROOT}"))
+        for name in records.names("")
+        if name != ROOT
+    }
+    _refuse_others(sorted(set(listed) - set(own_in(root, listed))), records.name)
+
+
+def _checked_root(
+    content: bytes | None, name: str, replaces: bool, version: str | None
+) -> dict[str, Any]:
+    """Return the root of a result that may be replaced."""
     root = parsed_root(content)
     if not is_result(root):
         raise no_result_there(name, content)
@@ -178,10 +210,14 @@ def check_replaced(path: Path, name: str, replaces: bool, version: str | None = 
             Remedy("restart"),
         )
     check_version(name, root["attributes"], version)
-    if others := list(islice(others_in(path, root), 3)):
+    return root
+
+
+def _refuse_others(others: Iterable[str], name: str) -> None:
+    if found := list(islice(others, 3)):
         raise DataSetError(
-            f"{name}: holds what is no part of the result ({', '.join(others)}), which would "
-            "be lost; move it away"
+            f"{name}: holds what is no part of the result ({', '.join(found)}), which would "
+            "be lost; move it away, or give another name for the output"
         )
 
 

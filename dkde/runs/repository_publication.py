@@ -16,9 +16,9 @@ from pathlib import Path
 import icechunk
 import xarray as xr
 
-from dkde.errors import DataSetError, Remedy
-from dkde.runs.publication import appear, drafted
-from dkde.runs.roots import ROOT, check_version, is_result, no_result_there, parsed_root
+from dkde.errors import DataSetError
+from dkde.runs.publication import appear, check_replaced_in, drafted
+from dkde.runs.roots import no_result_there
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_tree
 from dkde.stores.repositories import MAIN_BRANCH, divided, is_repository
@@ -50,7 +50,7 @@ def publish_in_repository(
     branch = named or MAIN_BRANCH
     with told(store.name), writing(store.records):
         if is_there(store.name):
-            check = partial(_check_replaced, replaces=replaces, version=version)
+            check = partial(check_replaced_in, replaces=replaces, version=version)
             _publish(result, open_repository(place), branch, store, run, check)
         elif store.run.is_local:
             with drafted(store.run, run, "result.icechunk") as draft:
@@ -60,7 +60,7 @@ def publish_in_repository(
                 appear(draft, Path(os.path.realpath(place)), store.run, run, refuse)
         else:
             repository = icechunk.Repository.create(storage_of(place))
-            check = partial(_check_replaced, replaces=replaces, version=version)
+            check = partial(check_replaced_in, replaces=replaces, version=version)
             _publish(result, repository, branch, store, run, check)
 
 
@@ -101,23 +101,6 @@ def _flush(store: ResultStore) -> None:
     place, _ = divided(store.name)
     if store.run.is_local:
         sync_tree(Path(os.path.realpath(place)))
-
-
-def _check_replaced(records: Records, replaces: bool, version: str | None) -> None:
-    """Refuse to replace what is no result, or was put there meanwhile."""
-    content, name = records.get(ROOT), records.name
-    if content is None and not records.names(""):
-        return
-    root = parsed_root(content)
-    if not is_result(root):
-        raise no_result_there(name, content)
-    if not replaces:
-        raise DataSetError(
-            f"{name}: another process meanwhile put a result there; look at it, and begin this one "
-            "anew ",
-            Remedy("restart"),
-        )
-    check_version(name, root["attributes"], version)
 
 
 def _refuse(path: Path, name: str) -> None:

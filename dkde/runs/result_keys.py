@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dkde.runs.roots import ROOT
+from dkde.stores.json_text import object_from_json
 from dkde.stores.store import PARTIAL
 
+# In the record of a result's run: the names of the variables that it has written.
+VARIABLES = "variables"
 # Of an array: its metadata and its chunks.
 _OF_ARRAY = re.compile(r"([^/]+)/(?:zarr\.json|c((?:/\d+)*))")
 # The blocks that earlier versions kept within a result.
@@ -34,6 +37,37 @@ def listed_in(root: Mapping[str, Any]) -> dict[str, Any]:
     consolidated = root.get("consolidated_metadata")
     listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     return listed if isinstance(listed, dict) else {}
+
+
+def own_in(root: Mapping[str, Any], listed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the listed arrays that the result itself has written.
+
+    A user may have added others, which xarray puts into the same list. Results of versions that did
+    not note their variables are known by the checksums that all chunks of theirs carry.
+
+    Parameters
+    ----------
+    root : mapping
+        The metadata of the root.
+    listed : mapping of str to dict
+        The metadata of all arrays, by name.
+    """
+    attributes = root.get("attributes")
+    run = attributes.get("run") if isinstance(attributes, dict) else None
+    known = (object_from_json(run.encode()) or {}) if isinstance(run, str) else {}
+    names = known.get(VARIABLES)
+    if isinstance(names, list):
+        return {name: array for name, array in listed.items() if name in names}
+    return {name: array for name, array in listed.items() if _has_checksums(array)}
+
+
+def _has_checksums(array: Any) -> bool:
+    """Return whether all chunks of an array carry a checksum; of a damaged one it is assumed."""
+    try:
+        codecs = [codec["name"] for codec in array["codecs"]]
+    except (LookupError, TypeError):
+        return not (isinstance(array, Mapping) and array.get("node_type") == "group")
+    return "crc32c" in codecs
 
 
 def is_of_result(key: str, listed: Mapping[str, Any]) -> bool:
@@ -83,7 +117,8 @@ def others_in(folder: Path, root: Mapping[str, Any]) -> Iterator[str]:
         The metadata of its root.
     """
     listed = listed_in(root)
-    own = {*listed, "run"}
+    written = own_in(root, listed)
+    own = {*written, "run"}
     if not listed:  # one that was not complete
         own |= {name for name in os.listdir(folder) if (folder / name / ROOT).is_file()}
     for above, folders, names in os.walk(folder):
@@ -92,7 +127,7 @@ def others_in(folder: Path, root: Mapping[str, Any]) -> Iterator[str]:
         if not start:
             yield from sorted(set(folders) - own)
             folders[:] = sorted(own.intersection(folders))
-        yield from (key for name in sorted(names) if not is_of_result(key := start + name, listed))
+        yield from (key for name in sorted(names) if not is_of_result(key := start + name, written))
 
 
 def left_in(keys: Iterable[str], listed: Mapping[str, Any]) -> list[str]:

@@ -30,9 +30,10 @@ from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import RunPlace
-from dkde.runs.publication import check_replaced, is_taken, publish_store
+from dkde.runs.publication import check_replaced, check_replaced_in, is_taken, publish_store
 from dkde.runs.reading import reading_noted
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
+from dkde.runs.result_keys import VARIABLES
 from dkde.runs.roots import ROOT, check_version, no_result_there
 from dkde.runs.same_call import check_same_call, check_same_machine
 from dkde.runs.sessions import Ledger, being_written, total_read, total_seconds
@@ -355,7 +356,11 @@ class Run:
             complete=1,
             seconds=total_seconds(sessions),
             **reading_noted(total_read(sessions), self._sides),
-            run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
+            run=json.dumps(
+                plan
+                | {"sessions": [asdict(session) for session in sessions]}
+                | {VARIABLES: list(map(str, result.variables))}
+            ),
         )
         version = self._manner.replaced
         if self._file is not None:
@@ -413,9 +418,11 @@ class Run:
             if not state.holds_result:
                 raise no_result_there(store.name, store.records.get(ROOT))
         if self._manner.restart:
-            is_folder = store.run.is_local and not store.is_repository
-            if file is None and state.holds_result and is_folder:
-                check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)
+            if file is None and state.holds_result:
+                if store.run.is_local and not store.is_repository:
+                    check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)
+                else:
+                    check_replaced_in(store.records, replaces=True)
             if state.present is not None and (run := state.present.id) is not None:
                 at_work = Ledger(store.run.records(run)).at_work()
                 if at_work:

@@ -44,6 +44,21 @@ def refused(words, result="R.zarr", error=DkdeError, **options):
     assert "\n" not in str(caught.value)
 
 
+def added_to(output):
+    """Add a variable to a result, as a user does with xarray."""
+    with opened_result(output) as found:
+        mine = found.assign(mine=("sample", np.arange(20.0)))[["mine"]].load()
+    mine = mine.drop_encoding()
+    if output.endswith(".zarr"):
+        mine.to_zarr(output, mode="a")
+        return
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(output))
+    session = repository.writable_session("main")
+    mine.to_zarr(session.store, mode="a", consolidated=False)
+    session.commit("mine")
+
+
 class TestRows:
     def test_of_other_features(self, scored, rows):
         np.save("wide.npy", np.ones((4, 3)))
@@ -127,6 +142,28 @@ class TestResults:
         with dkde.init_only():
             dkde.score("q.npy", "t.npy", 1.0, output="R.zarr")
         refused("is not complete")
+
+    @pytest.mark.filterwarnings("ignore:Consolidated metadata")
+    @pytest.mark.parametrize("output", ["R.zarr", "R.icechunk"])
+    @pytest.mark.parametrize("noted", [True, False])
+    def test_with_a_variable_of_a_user(self, rows, output, noted, monkeypatch):
+        if output == "R.icechunk":
+            pytest.importorskip("icechunk").set_logs_filter("error")
+        if not noted:  # as in results of versions that did not note their variables
+            monkeypatch.setattr("dkde.runs.run.VARIABLES", "x")
+        first = dkde.score("q.npy", "t.npy", 1.0, output=output)
+        added_to(output)
+        words = rf"{output}: holds what is no part of the result \(mine\), which would be lost"
+        with monkeypatch.context() as patched:
+            patched.setattr("dkde.runs.run.computed", None)  # before any work
+            refused(words, output)
+            with pytest.raises(DataSetError, match=words):
+                dkde.score("q.npy", "t.npy", 2.0, output=output, restart=True)
+        assert "mine" in opened_result(output)
+        assert not os.path.exists(f"{output}.run")
+        found = dkde.extend(output, train="more.npy", output="S.zarr")
+        assert "mine" not in found
+        xr.testing.assert_equal(opened_result(output).log_density.load(), first.log_density)
 
     def test_of_arrays(self, rows):
         result = dkde.score(rows["q"], rows["t"], 1.0)

@@ -299,7 +299,7 @@ class TestStore:
         xr.testing.assert_identical(tree.to_dataset(), stored)
         assert stored.attrs["complete"] == 1
         run = json.loads(stored.attrs["run"])
-        assert set(run) == {"id", "asked", "machine", "call", "place", "sessions"}
+        assert set(run) == {"id", "asked", "machine", "call", "place", "sessions", "variables"}
         assert run["machine"]["dkde"]
         assert run["machine"]["numpy"] == np.__version__
         asked = next(iter(run["asked"].values()))
