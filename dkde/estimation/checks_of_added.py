@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from dkde.engine.task import Task
 from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
-from dkde.errors import Argument, InputError
+from dkde.errors import Argument, DataSetError, InputError
+from dkde.estimation.stored_densities import stored_densities
 from dkde.numerics.logsum import Densities
 from dkde.rows.row_source import foundation, innermost
 from dkde.rows.side import Part, Side
 from dkde.rows.slicing import check_units
 from dkde.runs.same_call import OtherCallError
+from dkde.runs.store import MAIN
 
 _SIDES = ("train", "query")
 
@@ -116,11 +120,14 @@ def _token(part: Part) -> str:
 
 
 def spent_in(found: Densities) -> float:
-    """Return the largest bound on the error of a log-density, relative to max(1, |log p|)."""
+    """Return the largest bound on the error of a log-density, relative to max(1, |log p|).
+
+    It is infinite where a log-density has none.
+    """
     values, errors = found[:2]
-    finite = np.isfinite(values) & np.isfinite(errors)
+    finite = np.isfinite(values)
     spent = errors[finite] / np.maximum(1.0, np.abs(values[finite]))
-    return float(spent.max(initial=0.0))
+    return float(np.nan_to_num(spent, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def check_bounds(name: str, found: Densities, task: Task) -> None:
@@ -144,3 +151,35 @@ def check_bounds(name: str, found: Densities, task: Task) -> None:
             f"tolerance of {task.tol:g} that is asked; allow more (", Argument("tol"),
             "), or make it anew of all rows",
         )  # fmt: skip
+
+
+def check_noted_bounds(name: str, result: xr.Dataset, task: Task, noted: Any) -> None:
+    """Refuse an extended result whose bounds are above its tolerance, or above what it notes.
+
+    What is computed again is held to these bounds. Wider ones would hide an error.
+
+    Parameters
+    ----------
+    name : str
+        The name of the result, for messages.
+    noted : anything
+        What its provenance says of its parts.
+
+    Raises
+    ------
+    DataSetError
+    """
+    most = noted.get("tolerance_spent") if isinstance(noted, dict) else None
+    if not isinstance(most, int | float):
+        raise DataSetError(f"{name}: does not say how wide its bounds are; the result is damaged")
+    for prefix in ("", "test_"):
+        if f"{prefix}{MAIN}" not in result:
+            continue
+        spent = spent_in(stored_densities(result, prefix))
+        which = f"{name}: the bounds {prefix}{MAIN}_error are up to {spent:.3g} max(1, |log p|)"
+        if task.precision == "float64" and spent > task.tol:
+            raise DataSetError(
+                f"{which}, above its tolerance of {task.tol:g}; the result is damaged"
+            )
+        if not spent <= most * (1 + 1e-12):
+            raise DataSetError(f"{which}, and it notes {most:.3g}; the result is damaged")

@@ -133,6 +133,7 @@ class ExtendJob:
             if rows is None or not rows.are_of(work):
                 found = compute(name, work)
                 said[name] = methods[name]
+                spent.append(spent_in(found))
                 return found
             found = rows.densities(name, work, compute)
             check_bounds(self.name, found, work.task)

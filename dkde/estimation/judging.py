@@ -78,7 +78,9 @@ class Judge:
         same = is_same(found, stored, 0.0)
         exact = same and np.array_equal(errors, bounds, equal_nan=True)
         # Two values that are both within their bounds of the exact one differ by at most the sum.
-        within = exact or is_same(found, stored, bounds + errors)
+        # An infinite one says nothing of a value that is known.
+        allowed = np.where(np.isinf(bounds) & np.isfinite(errors), 0.0, bounds + errors)
+        within = exact or is_same(found, stored, allowed)
         which = f"{which} come out different in {name}{'_error' if same else ''}"
         return self._decided(which, "when they are recomputed", _BOUNDS, exact, within)
 

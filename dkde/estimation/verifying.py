@@ -12,6 +12,7 @@ import xarray as xr
 from dkde.engine.work import Work
 from dkde.errors import Argument, DataSetError, InputError
 from dkde.estimation.as_stored import as_stored
+from dkde.estimation.checks_of_added import check_noted_bounds
 from dkde.estimation.figures_alone import figures_alone
 from dkde.estimation.judging import Judge
 from dkde.estimation.recomputing import Piece
@@ -112,7 +113,9 @@ def verify(
         return found.as_dict
     now = circumstances(again.works)
     others = elsewhere(plan, now)
-    if "extended" in provenance_of(result):
+    if (extended := provenance_of(result).get("extended")) is not None:
+        task = next(iter(again.works.values())).task
+        check_noted_bounds(str(path), result, task, extended)
         others.append("rows were added to it, and sums of both parts were added up")
     found.elsewhere = "; ".join(others) or None
     judge = Judge(path, others, anywhere)

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
+import zarr
 
 import dkde
+from dkde.estimation.judging import Judge
 
 N_SEEDS = 12
 KERNELS = ("gaussian", "epanechnikov", "exponential", "tophat")
@@ -148,6 +150,47 @@ def test_an_extended_cross_validation_is_that_of_all_rows(seed, folds):
     )
     assert float(found.best_bandwidth) == float(together.best_bandwidth)
     assert dkde.verify("R.zarr", blocks="all")["reason"] is None
+
+
+@pytest.mark.filterwarnings("ignore:.*best bandwidth", "ignore:.*rows")
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("bound", [1e-3, np.inf])
+def test_wide_bounds_of_an_extended_result_are_damage(precision, bound):
+    rng = np.random.default_rng(1)
+    for name, n_rows in {"t": 30, "v": 8, "s": 6, "more": 5}.items():
+        np.save(f"{name}.npy", rng.normal(size=(n_rows, 2)))
+    rows = {"train": "t.npy", "valid": "v.npy", "test": "s.npy"}
+    dkde.sweep(**rows, bandwidths=[0.5, 1.0, 2.0], precision=precision, output="R.zarr")
+    found = dkde.extend("R.zarr", train="more.npy")
+    dkde.verify("R.zarr", blocks="all")
+    for prefix in ("", "test_"):
+        errors = zarr.open_array(f"R.zarr/{prefix}log_density_error", mode="r+")
+        errors[..., 0] = bound
+        with pytest.raises(dkde.DataSetError, match=f"the bounds {prefix}log_density_error are"):
+            dkde.verify("R.zarr")
+        errors[...] = found[f"{prefix}log_density_error"].values
+    dkde.verify("R.zarr", blocks="all")
+
+
+def test_wider_bounds_of_an_extended_score_are_damage():
+    rng = np.random.default_rng(1)
+    for name, n_rows in {"t": 30, "q": 8, "more": 5}.items():
+        np.save(f"{name}.npy", rng.normal(size=(n_rows, 2)))
+    dkde.score("q.npy", "t.npy", 0.5, output="R.zarr")
+    dkde.extend("R.zarr", query="more.npy")
+    zarr.open_array("R.zarr/log_density_error", mode="r+")[0, 0] = 1e-3
+    words = "log_density_error are up to .*, above its tolerance of 1e-09; the result is damaged"
+    with pytest.raises(dkde.DataSetError, match=words):
+        dkde.verify("R.zarr")
+
+
+def test_an_infinite_bound_hides_no_value_that_is_known():
+    judge = Judge("R.zarr", ["rows were added"], anywhere=False)
+    again, stored = np.array([[-2.0, -3.0]]), np.array([[-np.inf, -3.0]])
+    errors, bounds = np.full((1, 2), 1e-9), np.array([[np.inf, 1e-9]])
+    with pytest.raises(dkde.DataSetError, match="beyond the bounds"):
+        judge.is_exact("rows", "log_density", (again, errors), (stored, bounds))
 
 
 @pytest.mark.slow
