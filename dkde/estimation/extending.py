@@ -125,7 +125,7 @@ def extend(
     version = version_of(state.attributes) if output == name else None
     manner = Manner(restart or replaces, retry_failed, anywhere, told, version)
     run = Run(output, manner, tables=plan["call"]["function"] != "cross_validate")
-    if not replaces and not restart and look.is_complete:
+    if not replaces and not restart and (look.is_complete or run.is_finished_file):
         return perform(job.whole, run, progress)  # a result that is there is of these rows, or not
     for argument, value in frozen.items():
         warn(

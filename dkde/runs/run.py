@@ -130,6 +130,11 @@ class Run:
         return "" if self._store is None else self._store.name
 
     @property
+    def is_finished_file(self) -> bool:
+        """Return whether the output is a file that is there, and holds a whole result."""
+        return self._file is not None and self._file.is_complete
+
+    @property
     def workers(self) -> str:
         """Return how workers are treated whose numbers may differ in the last bits."""
         # A kept result must be the same to the last bit however often the run was resumed.

@@ -307,6 +307,12 @@ class TestWhatIsAsked:
         refused("was begun otherwise", train="asked.npy", output="S.zarr")
         assert sorted(os.listdir()) == sorted({*os.listdir(), "R.zarr", "S.zarr"})
 
+    def test_a_file_as_output_is_returned_by_the_same_call(self, scored):
+        found = dkde.extend("R.zarr", train="more.npy", output="S.nc")
+        with dkde.extend("R.zarr", train="more.npy", output="S.nc") as again:
+            xr.testing.assert_identical(found.log_density, again.log_density.load())
+        refused("S.nc: was begun otherwise", train="asked.npy", output="S.nc")
+
     def test_a_call_of_other_rows_does_not_go_on_with_an_extension(self, scored, monkeypatch):
         def fails(*_, **__):
             raise RuntimeError("stop")
