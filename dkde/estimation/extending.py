@@ -20,6 +20,7 @@ from dkde.runs.record import engine_of, given
 from dkde.runs.roots import version_of
 from dkde.runs.run import Manner, Run
 from dkde.runs.store import ResultStore, State
+from dkde.stores.repositories import MAIN_BRANCH, becomes_repository, divided, plain
 from dkde.stores.store import is_remote
 from dkde.typing import ResultLike, StrPath
 
@@ -91,10 +92,10 @@ def extend(
     """
     if derived not in ("keep", "refuse"):
         raise InputError(Argument("derived"), f" is {derived!r}; choose one of: keep, refuse")
-    name = _path_of(result)
-    if output is None or os.path.realpath(output) == os.path.realpath(name):
+    name = plain(_path_of(result))
+    if output is None or _place(output) == _place(name):
         output = name
-    if output == name and is_remote(name):
+    if output == name and is_remote(name) and not becomes_repository(name):
         raise InputError(
             f"{name}: lies in a bucket, where no result is replaced in one step; name another "
             "place for the extended one, as ",
@@ -148,6 +149,18 @@ def _path_of(result: Any) -> str:
             "rows were given by selectors of files or stores"
         )
     return str(place)
+
+
+def _place(output: StrPath) -> tuple[str, str]:
+    """Return where an output lies, and the branch, tag or snapshot; "" where it is no repository.
+
+    Two names are of the same output if this is the same.
+    """
+    path, version = plain(output), ""
+    if becomes_repository(path):
+        path, named = divided(path)
+        version = named or MAIN_BRANCH
+    return (path.rstrip("/") if "://" in path else os.path.realpath(path)), version
 
 
 def _checked_plan(name: str, state: State) -> dict[str, Any]:

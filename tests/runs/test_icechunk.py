@@ -262,6 +262,45 @@ class TestKills:
         assert_array_equal(opened_result("r.icechunk").bandwidth, [2.0])
 
 
+class TestExtensions:
+    @pytest.fixture(autouse=True)
+    def result(self):
+        np.save("more.npy", np.random.default_rng(1).normal(size=(50, 3)))
+        return score("r.icechunk")
+
+    @pytest.mark.parametrize(
+        ("name", "output"),
+        [
+            ("icechunk://r.icechunk", None),
+            ("r.icechunk", "r.icechunk@main"),
+            ("r.icechunk@main", "icechunk://r.icechunk/"),
+        ],
+    )
+    def test_replace_the_result_by_whatever_name(self, name, output):
+        found = dkde.extend(name, train="more.npy", output=output)
+        assert_array_equal(opened_result("r.icechunk").log_density, found.log_density)
+        assert len(commits()) == 3
+        with pytest.raises(dkde.InputError, match="already"):
+            dkde.extend(name, train="more.npy", output=output)
+
+    def test_of_a_snapshot_need_another_place(self):
+        snapshot = commits()[0]
+        with pytest.raises(dkde.DkdeError, match=snapshot):
+            dkde.extend(f"r.icechunk@{snapshot}", train="more.npy")
+        opened().create_branch("more", snapshot)
+        first = opened_result("r.icechunk").log_density.load()
+        dkde.extend("r.icechunk@more", train="more.npy")
+        assert_array_equal(opened_result("r.icechunk").log_density, first)
+        assert len(commits("more")) == 3
+
+    @pytest.mark.slow
+    def test_in_a_bucket(self, bucket):
+        place = f"icechunk://{bucket}/R"
+        score(place)
+        found = dkde.extend(place, train="more.npy", trust_sources=True)
+        assert_array_equal(opened_result(place).log_density, found.log_density)
+
+
 def test_damage_is_found():
     score("r.icechunk")
     manifest = next(Path("r.icechunk/manifests").iterdir())
