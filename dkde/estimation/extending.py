@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.engine import task
-from dkde.errors import Argument, DataSetError, InputError, warn
+from dkde.errors import Argument, DataSetError, InputError, Remedy, warn
 from dkde.estimation.extend_job import ExtendJob
 from dkde.estimation.extended_call import Added, check_extendable, derived_in
 from dkde.estimation.performing import perform
@@ -118,13 +118,16 @@ def extend(
             Argument("derived", "keep"), ", or make the result anew of all rows",
         )  # fmt: skip
     asked = given(train=added.train, query=added.query, tol=tol) | {"derived": derived}
+    look, version = ResultStore.at(output).look(), version_of(state.attributes)
+    if not restart:
+        _check_begun(name, look, version)
+    asked |= {"version": version}
     job = ExtendJob.of(store, state, added, tol, asked, sources, trusting=trust_sources)
     told = {**(sources or {}), **added.places}
-    look = ResultStore.at(output).look()
     # A first call replaces the result; the same call again goes on.
     replaces = output == name and (look.present is None or look.is_complete)
-    version = version_of(state.attributes) if output == name else None
-    manner = Manner(restart or replaces, retry_failed, anywhere, told, version)
+    replaced = version if output == name else None
+    manner = Manner(restart or replaces, retry_failed, anywhere, told, replaced)
     run = Run(output, manner, tables=plan["call"]["function"] != "cross_validate")
     if not replaces and not restart and (look.is_complete or run.is_finished_file):
         return perform(job.whole, run, progress)  # a result that is there is of these rows, or not
@@ -161,6 +164,37 @@ def _place(output: StrPath) -> tuple[str, str]:
         path, named = divided(path)
         version = named or MAIN_BRANCH
     return (path.rstrip("/") if "://" in path else os.path.realpath(path)), version
+
+
+def _check_begun(name: str, look: State, version: str) -> None:
+    """Refuse to go on with an extension of a result that has changed since.
+
+    Parameters
+    ----------
+    name : str
+        The name of the result.
+    look : State
+        What is at the output.
+    version : str
+        Of the result (:func:`dkde.runs.roots.version_of`).
+
+    Raises
+    ------
+    DataSetError
+    """
+    if look.present is None or look.is_complete or look.plan is None:
+        return
+    call = look.plan["call"] or {}
+    if call.get("function") != "extend":
+        return
+    of, then = call["arguments"]["result"], call["arguments"].get("version")
+    place = _place(of if "://" in of else os.path.join(call["folder"], of))
+    if place == _place(name) and then not in (None, version):
+        raise DataSetError(
+            f"{look.name}: an extension of {name} is not finished there, and {name} is another "
+            "result since; it cannot be finished any more: begin one anew in its place ",
+            Remedy("restart"), f", or remove {ResultStore.at(look.name).run.path}",
+        )  # fmt: skip
 
 
 def _checked_plan(name: str, state: State) -> dict[str, Any]:

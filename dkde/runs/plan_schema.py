@@ -130,6 +130,8 @@ class _Extend(Struct, forbid_unknown_fields=True, kw_only=True):
     query: str | None = None
     derived: str = "keep"
     tol: _Number | None = None
+    # What tells the result from those before and after it at its place.
+    version: str | None = None
 
 
 # By the name of the function that a call is of.

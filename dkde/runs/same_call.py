@@ -68,6 +68,14 @@ def check_same_call(
             "or begin it anew ",
             Remedy("restart"),
         )
+    if unlike and (plan.get("call") or {}).get("function") == "extend":
+        function = (found.get("call") or {}).get("function")
+        of = f" of {function}" if function else ""
+        raise OtherCallError(
+            f"{name}: a run{of} is not finished there; finish it by its own call, give another "
+            "output, or begin the extension in its place ",
+            Remedy("restart"),
+        )
     if unlike:
         more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
         arguments = (found.get("call") or {}).get("arguments", {})

@@ -59,6 +59,22 @@ def added_to(output):
     session.commit("mine")
 
 
+@pytest.fixture
+def stopped(monkeypatch):
+    """Return a function that interrupts an extension of R.zarr when its blocks are done."""
+
+    def fails(*_, **__):
+        raise RuntimeError("stop")
+
+    def begin(**options):
+        with monkeypatch.context() as patched:
+            patched.setattr("dkde.estimation.added_rows.mixed", fails)
+            with pytest.raises(RuntimeError):
+                dkde.extend("R.zarr", **options)
+
+    return begin
+
+
 class TestRows:
     def test_of_other_features(self, scored, rows):
         np.save("wide.npy", np.ones((4, 3)))
@@ -313,14 +329,26 @@ class TestWhatIsAsked:
             xr.testing.assert_identical(found.log_density, again.log_density.load())
         refused("S.nc: was begun otherwise", train="asked.npy", output="S.nc")
 
-    def test_a_call_of_other_rows_does_not_go_on_with_an_extension(self, scored, monkeypatch):
-        def fails(*_, **__):
-            raise RuntimeError("stop")
+    def test_another_run_at_the_place_is_named(self, scored):
+        with dkde.init_only():
+            dkde.score("q.npy", "t.npy", 3.0, output="R.zarr", restart=True)
+        refused("R.zarr: a run of score is not finished there; finish it by its own call")
+        assert dkde.extend("R.zarr", train="more.npy", restart=True).sizes["sample"] == 20
 
-        with monkeypatch.context() as patched:
-            patched.setattr("dkde.estimation.added_rows.mixed", fails)
-            with pytest.raises(RuntimeError):
-                dkde.extend("R.zarr", train="more.npy")
+    def test_an_extension_of_a_result_that_is_another_now_is_not_finished(self, scored, stopped):
+        stopped(train="more.npy", output="S.zarr")
+        dkde.extend("R.zarr", train="more.npy")
+        words = (
+            "S.zarr: an extension of R.zarr is not finished there, and R.zarr is another result "
+            "since; .* anew in its place .restart., or remove S.zarr.run"
+        )
+        for train in ("more.npy", "asked.npy"):
+            refused(words, train=train, output="S.zarr")
+        found = dkde.extend("R.zarr", query="asked.npy", output="S.zarr", restart=True)
+        assert found.sizes["sample"] == 35
+
+    def test_a_call_of_other_rows_does_not_go_on_with_an_extension(self, scored, stopped):
+        stopped(train="more.npy")
         words = "rows are being added to R.zarr .train rows .*more.npy., which is not finished"
         refused(words, train="asked.npy")
         with pytest.raises(DataSetError, match=words):
