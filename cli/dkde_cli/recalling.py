@@ -34,6 +34,11 @@ def config_of(store: str, commands: Mapping[str, click.Command]) -> str:
     import dkde
 
     call = dkde.recorded_call(store)
+    if call["function"] == "extend":
+        raise dkde.DataSetError(
+            f"{store}: rows are being added to it by dkde extend, which is not finished; finish "
+            "that call first, then --config writes the call of all rows"
+        )
     if call["function"] not in _COMMANDS:
         raise dkde.DataSetError(
             f"{store}: was made by a call of {call['function']}, which this version does not know"

@@ -35,6 +35,28 @@ def test_it_names_its_own_options(refused, scored):
     assert "--output" in refused("extend", "s3://bucket/R.zarr", "--train", "more.npy")
 
 
+@pytest.fixture
+def stopped(run, scored, monkeypatch):
+    """The result, and S.zarr, with extensions that were interrupted when their blocks were done."""
+
+    def fails(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dkde.estimation.added_rows.mixed", fails)
+        for output in ([], ["--output", "S.zarr"]):
+            run("extend", scored, "--train", "more.npy", *output, status=130)
+    return scored
+
+
+def test_the_call_of_an_unfinished_one_is_not_known_yet(run, refused, stopped):
+    words = (
+        "Error: R.zarr: rows are being added to it by dkde extend, which is not finished; finish "
+        "that call first, then --config writes the call of all rows"
+    )
+    assert refused("status", "R.zarr", "--config") == words
+
+
 def test_another_output(run, scored):
     run("extend", scored, "--query", "asked.npy", "--output", "S.zarr")
     assert json.loads(run("extend", "S.zarr", "--train", "more.npy", "--json").stdout)["n"] == 14
