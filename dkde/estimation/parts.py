@@ -11,7 +11,7 @@ import xarray as xr
 from dkde.engine.eager_run import incomplete
 from dkde.errors import Argument, Call, Command, IncompleteError, InputError, some
 from dkde.estimation.performing import perform, perform_share
-from dkde.estimation.resuming import take_up
+from dkde.estimation.resuming import being_extended, take_up
 from dkde.progress import ProgressLike
 from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
@@ -62,7 +62,7 @@ def run_part(
     """
     if not 0 <= part < parts:
         raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
-    store, state = ResultStore.found(path)
+    store, state = _found(path)
     share = Share(part, parts)
 
     # Called once, or again with data found at another place: see `take_up`.
@@ -115,7 +115,7 @@ def finish(
         When blocks are missing or were set aside; the message names their parts.
     DataSetError, ClusterError, MemoryLimitError
     """
-    store, state = ResultStore.found(path)
+    store, state = _found(path)
     # Without this check the blocks of a part that was forgotten would be computed here.
     if not state.is_complete:
         _check_parts(store, state, retry_failed=retry_failed)
@@ -126,6 +126,21 @@ def finish(
         return perform(job, run, progress)
 
     return take_up(state, do, sources, trusting=trust_sources)
+
+
+def _found(path: StrPath) -> tuple[ResultStore, State]:
+    """Return the store of a result that can be made in parts, and what it holds.
+
+    Raises
+    ------
+    InputError
+        When rows are being added to a result.
+    DataSetError
+    """
+    store, state = ResultStore.found(path)
+    if state.plan is not None and (state.plan["call"] or {}).get("function") == "extend":
+        raise being_extended(store.name)
+    return store, state
 
 
 def _shared(store: ResultStore, state: State) -> list[Stage]:

@@ -42,9 +42,7 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
     """
     function = call["function"]
     if function == "extend":
-        raise InputError(
-            f"{call['arguments']['result']}: is being extended; ", Call.SAME, " of extend goes on"
-        )
+        raise being_extended(call["arguments"]["result"])
     given = {name: value for name, value in call["arguments"].items() if name not in RECORDED}
     options = Options.of_record(call["arguments"])
     if call.get("derived_from") is not None:  # of a result to which rows were added
@@ -62,6 +60,14 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
         return SweepJob.of(catalog, options, rows=rows, weights=weights, **given)
     scheme = Scheme(**{name: given.pop(name) for name in _SCHEME if name in given})
     return CrossValidationJob.of(catalog, options, scheme=scheme, **given)
+
+
+def being_extended(name: str) -> InputError:
+    """Return the error of a run that adds rows to a result, which its own call alone finishes."""
+    return InputError(
+        f"{name}: rows are being added to it, which is not finished; ", Call.MAKE_SAME,
+        " of extend again, or begin it anew ", Remedy("restart"),
+    )  # fmt: skip
 
 
 class _Attempt:

@@ -57,6 +57,15 @@ def test_the_call_of_an_unfinished_one_is_not_known_yet(run, refused, stopped):
     assert refused("status", "R.zarr", "--config") == words
 
 
+@pytest.mark.parametrize("name", ["R.zarr", "S.zarr"])
+@pytest.mark.parametrize("command", [["finish"], ["run-part", "--part", 0, "--parts", 1]])
+def test_an_unfinished_one_is_not_finished_in_parts(refused, stopped, name, command):
+    assert refused(*command[:1], name, *command[1:]) == (
+        f"Error: {name}: rows are being added to it, which is not finished; give the same command "
+        "of extend again, or begin it anew with --restart"
+    )
+
+
 def test_another_output(run, scored):
     run("extend", scored, "--query", "asked.npy", "--output", "S.zarr")
     assert json.loads(run("extend", "S.zarr", "--train", "more.npy", "--json").stdout)["n"] == 14

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -353,8 +354,10 @@ class TestWhatIsAsked:
         refused(words, train="asked.npy")
         with pytest.raises(DataSetError, match=words):
             dkde.score("q.npy", "t.npy", [0.5, 1.0], output="R.zarr")  # the call that made it
-        with pytest.raises(DkdeError, match="is being extended"):
-            dkde.finish("R.zarr")
+        words = "R.zarr: rows are being added to it, which is not finished; make the same call of "
+        for call in (dkde.finish, partial(dkde.run_part, part=0, parts=1)):
+            with pytest.raises(DkdeError, match=f"{words}extend again, or begin it anew"):
+                call("R.zarr")
         assert not dkde.status("R.zarr")["complete"]
         dkde.extend("R.zarr", train="asked.npy", restart=True)
         assert dkde.status("R.zarr")["complete"]
