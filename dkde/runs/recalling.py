@@ -34,7 +34,7 @@ def recorded_call(path: StrPath) -> dict[str, Any]:
     """
     state = ResultStore.at(path).look()
     plan = (state.plan or {}) if state.is_result else _of_samples(state.attributes)
-    if not state.attributes:
+    if not state.is_result and not state.attributes:
         if os.path.isfile(path):
             raise DataSetError(f"{path}: is a file; only stores hold the call that made them")
         raise no_result(path)

@@ -191,6 +191,15 @@ def test_a_result_gives_the_file_that_makes_it_again(run, table, name):
     assert options <= set(found)
 
 
+@pytest.mark.parametrize("output", ["r.zarr", "r.nc"])
+def test_the_file_of_a_run_that_is_not_complete(run, output):
+    call = ("score", "digits", "--query", "test[:9]", "--bandwidth", 2, "--output", output)
+    run(*call, "--init-only")
+    found = tomllib.loads(run("status", output, "--config").stdout)["score"]
+    assert (found["query"], found["output"]) == ("test[:9]", output)
+    assert dkde.recorded_call(output)["function"] == "score"
+
+
 def test_the_file_says_what_made_the_result(run):
     run("score", "digits", "--query", "test[:9]", "--bandwidth", "2", "--output", "r.zarr")
     first, second, *_ = run("status", "r.zarr", "--config").stdout.splitlines()
