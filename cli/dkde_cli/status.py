@@ -63,10 +63,11 @@ def status(
     The JSON is
       {"complete", "stages": {NAME: {"blocks", "done", "failed": [block, ...]}},
        "running": [who, ...], "blocks_per_second", "seconds_left", "seconds",
-       "sources": {PATH: where it is now, or null}}
+       "replaces", "sources": {PATH: where it is now, or null}}
     where a block that was set aside is
       {"block": [query block, panel], "rows": [start, stop], "error"}
-    with null for what is not known. The lines of --watch have a "time" before these.
+    with null for what is not known; "replaces" is true where the result before it is complete.
+    The lines of --watch have a "time" before these.
     """
     import dkde
 
@@ -115,10 +116,11 @@ def _state(found: Mapping[str, Any]) -> str:
     if found["complete"]:
         return "complete"
     running = found["running"]
+    former = "; the result before it is complete" if found["replaces"] else ""
     if not running:
-        return "stopped"
+        return f"stopped{former}"
     more = f", and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
-    return f"running: {'; '.join(running[:_NAMED])}{more}"
+    return f"running: {'; '.join(running[:_NAMED])}{more}{former}"
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

@@ -15,12 +15,12 @@ from dkde.estimation.extend_job import ExtendJob
 from dkde.estimation.extended_call import Added, check_extendable, derived_in
 from dkde.estimation.performing import perform
 from dkde.progress import ProgressLike
-from dkde.runs.output_names import file_of
+from dkde.runs.output_names import file_of, place_of
 from dkde.runs.record import engine_of, given
 from dkde.runs.roots import version_of
 from dkde.runs.run import Manner, Run
 from dkde.runs.store import ResultStore, State
-from dkde.stores.repositories import MAIN_BRANCH, becomes_repository, divided, plain
+from dkde.stores.repositories import becomes_repository, plain
 from dkde.stores.store import is_remote
 from dkde.typing import ResultLike, StrPath
 
@@ -93,7 +93,7 @@ def extend(
     if derived not in ("keep", "refuse"):
         raise InputError(Argument("derived"), f" is {derived!r}; choose one of: keep, refuse")
     name = plain(_path_of(result))
-    if output is None or _place(output) == _place(name):
+    if output is None or place_of(output) == place_of(name):
         output = name
     if output == name and is_remote(name) and not becomes_repository(name):
         raise InputError(
@@ -154,18 +154,6 @@ def _path_of(result: Any) -> str:
     return str(place)
 
 
-def _place(output: StrPath) -> tuple[str, str]:
-    """Return where an output lies, and the branch, tag or snapshot; "" where it is no repository.
-
-    Two names are of the same output if this is the same.
-    """
-    path, version = plain(output), ""
-    if becomes_repository(path):
-        path, named = divided(path)
-        version = named or MAIN_BRANCH
-    return (path.rstrip("/") if "://" in path else os.path.realpath(path)), version
-
-
 def _check_begun(name: str, look: State, version: str) -> None:
     """Refuse to go on with an extension of a result that has changed since.
 
@@ -188,8 +176,7 @@ def _check_begun(name: str, look: State, version: str) -> None:
     if call.get("function") != "extend":
         return
     of, then = call["arguments"]["result"], call["arguments"].get("version")
-    place = _place(of if "://" in of else os.path.join(call["folder"], of))
-    if place == _place(name) and then not in (None, version):
+    if place_of(of, call["folder"]) == place_of(name) and then not in (None, version):
         raise DataSetError(
             f"{look.name}: an extension of {name} is not finished there, and {name} is another "
             "result since; it cannot be finished any more: begin one anew in its place ",

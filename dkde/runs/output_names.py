@@ -10,7 +10,14 @@ import os
 from pathlib import Path
 
 from dkde.stores.file_kinds import SUFFIXES
-from dkde.stores.repositories import SCHEME, is_icechunk, plain
+from dkde.stores.repositories import (
+    MAIN_BRANCH,
+    SCHEME,
+    becomes_repository,
+    divided,
+    is_icechunk,
+    plain,
+)
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
@@ -64,6 +71,25 @@ def run_of(output: StrPath) -> str:
         # A rename ends at a file system's border: the run lies where the result will.
         place = os.path.realpath(place)
     return f"{place}{RUN}"
+
+
+def place_of(output: StrPath, folder: str = "") -> tuple[str, str]:
+    """Return where an output lies, and its branch, tag or snapshot; "" if it is no repository.
+
+    Two names are of one output if these are the same.
+
+    Parameters
+    ----------
+    folder : str
+        Where a relative name begins; by default in the working directory.
+    """
+    path, version = plain(output), ""
+    if becomes_repository(path if "://" in path else os.path.join(folder, path)):
+        path, named = divided(path)
+        version = named or MAIN_BRANCH
+    if "://" in path:
+        return path.rstrip("/"), version
+    return os.path.realpath(os.path.join(folder, path)), version
 
 
 def _is_store(path: str) -> bool:

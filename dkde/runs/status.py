@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import product
@@ -17,6 +18,7 @@ from zarr.storage import WrapperStore
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.opened import finished_result, is_finished, recorded_run
+from dkde.runs.output_names import file_of, place_of
 from dkde.runs.roots import ROOT
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
@@ -50,9 +52,11 @@ def status(
         ``failed``, the blocks that were set aside, with their query rows and errors; ``running``,
         the processes at work; ``blocks_per_second`` of these, or of the last session, None if
         unknown; ``seconds_left`` for the stages that have begun; ``seconds``, the time spent by
-        all sessions; ``sources``, where the files and stores lie that the call named: their
-        present paths by the names in the call, None if nothing is there. Whether they are still the
-        same is checked only when they are read.
+        all sessions; ``replaces``, whether an earlier result is complete at the place, and stays
+        until this one is; ``sources``, where the files and stores lie that the call named: their
+        present paths by the names in the call, None if nothing is there. Of rows that are being
+        added to a result, those of its call are named too. Whether they are still the same is
+        checked only when they are read.
 
     Raises
     ------
@@ -61,9 +65,10 @@ def status(
     DataSetError
         When there is no result of dkde.
     """
-    plan, records = _record(path)
-    where = Whereabouts.of(plan, path)
-    where = where.telling(told_of(sources, [where]), trusting=trust_sources)
+    plan, records, replaces = _record(path)
+    places = _whereabouts(plan, path)
+    told = told_of(sources, places)
+    places = [where.telling(told, trusting=trust_sources) for where in places]
     # A finished result keeps its sessions in the plan; those of an unfinished one are files.
     complete = "sessions" in plan
     stages: dict[str, Any] = {}
@@ -88,12 +93,32 @@ def status(
         "blocks_per_second": rate or None,
         "seconds_left": left / rate if rate and running else None,
         "seconds": total_seconds(sessions),
-        "sources": {name: where.present(name) for name in where.sources},
+        "replaces": replaces,
+        "sources": {name: where.present(name) for where in places for name in where.sources},
     }
 
 
-def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
-    """Return the record of a run, and where its stages are; None for those of a finished file.
+def _whereabouts(plan: Mapping[str, Any], path: StrPath) -> list[Whereabouts]:
+    """Return the places of a run's data; of rows that are added also those of the first result."""
+    where = Whereabouts.of(plan, path)
+    call = plan["call"] or {}
+    if call.get("function") != "extend":
+        return [where]
+    named = call["arguments"]["result"]
+    is_here = place_of(named, call["folder"]) == place_of(path)
+    first = os.fspath(path) if is_here else where.present(named)
+    if first is None or not (is_here or where.trust.admits(first)):
+        return [where]
+    with suppress(DataSetError):
+        if (of_first := ResultStore.finished(first)[1].plan) is not None:
+            return [Whereabouts.of(of_first, first), where]
+    return [where]
+
+
+def _record(path: StrPath) -> tuple[dict[str, Any], Records | None, bool]:
+    """Return the record of a run, where its stages are, and whether it replaces a result.
+
+    Of a finished file there are no stages.
 
     Raises
     ------
@@ -103,12 +128,13 @@ def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
     # A run that replaces the file lies beside it.
     if is_finished(path) and ResultStore.at(path).run.look() is None:
         with finished_result(path) as result:
-            return recorded_run(result, os.fspath(path)), None
+            return recorded_run(result, os.fspath(path)), None, False
     store, state = ResultStore.found(path)
     plan = state.plan
     if plan is None:
         raise DataSetError(f"{path}: holds no record of a run, and so no progress")
-    return plan, None if state.is_complete else store.run.records(plan["id"])
+    records = None if state.is_complete else store.run.records(plan["id"])
+    return plan, records, state.has_former or (file_of(path) is not None and is_finished(path))
 
 
 class Content(NamedTuple):

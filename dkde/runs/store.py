@@ -83,6 +83,11 @@ class State:
         return self.holds_result and bool(self.attributes.get("complete")) and self._is_own
 
     @property
+    def has_former(self) -> bool:
+        """Return whether a complete result is there, which another run was begun to replace."""
+        return self.holds_result and bool(self.attributes.get("complete")) and not self._is_own
+
+    @property
     def _is_own(self) -> bool:
         if self.present is None:
             return True

@@ -1,6 +1,7 @@
 """dkde extend, as it is typed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -64,6 +65,37 @@ def test_an_unfinished_one_is_not_finished_in_parts(refused, stopped, name, comm
         f"Error: {name}: rows are being added to it, which is not finished; give the same command "
         "of extend again, or begin it anew with --restart"
     )
+
+
+def test_the_status_of_an_unfinished_one(run, stopped):
+    first, second = (run("status", name).stdout.splitlines() for name in ("R.zarr", "S.zarr"))
+    assert first[0].split(maxsplit=1) == ["state", "stopped; the result before it is complete"]
+    assert second[0].split() == ["state", "stopped"]
+    for lines in (first, second):
+        found = map(os.path.basename, lines[lines.index("data") + 1 :])
+        assert sorted(found) == ["more.npy", "q.npy", "t.npy"]
+
+
+@pytest.mark.parametrize("output", ["A.zarr", "A.nc"])
+def test_the_status_of_one_begun_anew_beside_its_result(run, scored, output):
+    call = (
+        "score",
+        "t.npy",
+        "--train",
+        "t.npy",
+        "--query",
+        "q.npy",
+        "--bandwidth",
+        1,
+        "--output",
+        output,
+    )
+    run(*call)
+    assert not json.loads(run("status", output, "--json").stdout)["replaces"]
+    run(*call, "--restart", "--init-only")
+    assert "stopped; the result before it is complete" in run("status", output).stdout
+    run(*call)
+    assert json.loads(run("status", output, "--json").stdout)["complete"]
 
 
 def test_another_output(run, scored):

@@ -202,6 +202,7 @@ class TestStatus:
             "blocks_per_second": 0.01,
             "seconds_left": 900.0,
             "seconds": 7200.0,
+            "replaces": False,
             "sources": {},
         }
         monkeypatch.setattr("dkde.status", lambda _, **options: found)

@@ -365,6 +365,7 @@ class TestStatus:
             "blocks_per_second": None,
             "seconds_left": None,
             "seconds": pytest.approx(0, abs=5),
+            "replaces": False,
             "sources": {digits: digits},
         }
         seen = []
