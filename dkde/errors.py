@@ -7,7 +7,8 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,16 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(printable(_BREAKS.sub(" ", message)), UserWarning, stacklevel=level)
+
+
+@contextmanager
+def held_warnings() -> Iterator[None]:
+    """Give the warnings of a block once it is done, each once; none where it is refused."""
+    with warnings.catch_warnings(record=True) as held:
+        warnings.simplefilter("always")
+        yield
+    for each in {(each.category, str(each.message)): each for each in held}.values():
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 # What a terminal may obey, show in another order or not show: controls, invisible marks of format

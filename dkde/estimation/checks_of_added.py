@@ -70,15 +70,16 @@ def check_added(name: str, first: Work, whole: Work) -> None:
             where = next((i for i, old in known if _share_rows(old, part)), None)
             if where is None:
                 continue
-            there = after.rows.parts[where].label
+            there = after.rows.parts[where]
+            same = "" if there.name == part.name else ", which has the same content"
             if where >= n_first:
                 raise InputError(
-                    f"{part.label}: has the same rows as {there}, which are to be added too; name "
-                    "rows once"
+                    f"{part.label}: has rows of {there.label}{same}, which are to be added too; "
+                    "name rows once"
                 )
             raise InputError(
-                f"{name}: has {part.label} as {role} rows already, in {there} (the same "
-                "fingerprint); name other rows"
+                f"{name}: rows of {part.label} are among its {role} rows already ({there.label}"
+                f"{same}); name other rows"
             )
     _check_dims(name, first.query, whole.query)
 

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.engine import task
-from dkde.errors import Argument, DataSetError, InputError, Remedy, warn
+from dkde.errors import Argument, DataSetError, InputError, Remedy, held_warnings, warn
 from dkde.estimation.extend_job import ExtendJob
 from dkde.estimation.extended_call import Added, check_extendable, derived_in
 from dkde.estimation.performing import perform
@@ -122,7 +122,8 @@ def extend(
     if not restart:
         _check_begun(name, look, version)
     asked |= {"version": version}
-    job = ExtendJob.of(store, state, added, tol, asked, sources, trusting=trust_sources)
+    with held_warnings():
+        job = ExtendJob.of(store, state, added, tol, asked, sources, trusting=trust_sources)
     told = {**(sources or {}), **added.places}
     # A first call replaces the result; the same call again goes on.
     replaces = output == name and (look.present is None or look.is_complete)

@@ -100,20 +100,33 @@ class TestRows:
     @pytest.mark.slow
     def test_that_are_there(self, scored):
         shutil.copy("t.npy", "copy.npy")
-        refused("has .*t.npy as train rows already", train="t.npy")
-        refused("has .*copy.npy as train rows already, in t.npy", train="copy.npy")
-        refused(r"has .*t.npy\[40:50\] as train rows already", train="t.npy[40:]")
-        refused("as query rows already", query="q.npy[3:4]")
+        words = r"R.zarr: rows of .*{} are among its {} rows already \(.*{}\); name other rows"
+        refused(words.format("t.npy", "train", "t.npy"), train="t.npy")
+        same = "t.npy, which has the same content"
+        refused(words.format("copy.npy", "train", same), train="copy.npy")
+        refused(words.format(r"t.npy\[40:50\]", "train", "t.npy"), train="t.npy[40:]")
+        refused(words.format(r"q.npy\[3:4\]", "query", "q.npy"), query="q.npy[3:4]")
         dkde.extend("R.zarr", train="more.npy[:20]")
-        refused("already", train="more.npy[19:]")
+        there = r".*more.npy\[0:20\]"
+        refused(words.format(r"more.npy\[19:30\]", "train", there), train="more.npy[19:]")
         found = dkde.extend("R.zarr", train="more.npy[20:]")
         assert dkde.verify("R.zarr", blocks="all")["reason"] is None
         assert json.loads(found.attrs["provenance"])["score"]["train"]["rows"] == 80
 
     def test_that_are_named_twice(self, scored):
         shutil.copy("more.npy", "copy.npy")
-        refused("has the same rows as .*more.npy, which are to be added", train="more.npy+more.npy")
-        refused("copy.npy: has the same rows as", train="more.npy+copy.npy")
+        refused("has rows of .*more.npy, which are to be added", train="more.npy+more.npy")
+        words = "copy.npy: has rows of .*more.npy, which has the same content, which are to be"
+        refused(words, train="more.npy+copy.npy")
+
+    def test_are_refused_before_anything_is_warned_of(self, rows):
+        dkde.score("t.npy[:20]", "t.npy[20:40]", 1.0, output="R.zarr")
+        refused("are among its train rows already", train="t.npy[:30]")
+        refused("is below what float64 can keep", train="t.npy[:20]", tol=1e-14)
+        with pytest.warns(UserWarning, match="share rows") as warned:
+            dkde.extend("R.zarr", train="t.npy[:20]")
+        assert len(warned) == 1
+        assert warned[0].filename == __file__
 
     def test_other_splits_of_the_same_file_are_other_rows(self, rows):
         dkde.score("digits::test", "digits::train", 3.0, output="D.zarr")
