@@ -81,8 +81,9 @@ class Whereabouts:
         texts = [text for text in given if isinstance(text, str)]
         selectors = [text for side in _SIDES if isinstance(text := arguments.get(side), str)]
         default = (_text(call.get("source")) or "").partition("::")[0]
-        own = [default] if default not in ("", "digits") else []
+        own = [default] if default else []
         named = [*own, *(name for text in selectors for name in sources_in(text))]
+        named = [name for name in named if name != "digits"]  # which need no file
         local = store is not None and "://" not in os.fspath(store)
         return cls(
             os.path.realpath(store) if local and store is not None else None,

@@ -80,6 +80,7 @@ class TestRows:
     def test_of_other_features(self, scored, rows):
         np.save("wide.npy", np.ones((4, 3)))
         refused("features differ: .*has 2.*has 3", train="wide.npy")
+        refused(r"features differ: .*has 2.*has 64$", train="digits::train")  # no word of moves
         pd.DataFrame(rows["t"], columns=["x", "z"]).to_csv("z.csv", index=False)
         table = {"source": None, "features": ["x", "y"]}
         dkde.score("q.csv", "t.csv", 1.0, **table, output="T.zarr")
@@ -135,6 +136,7 @@ class TestRows:
         off = np.abs(found.log_density - whole.log_density)
         assert (off <= found.log_density_error + whole.log_density_error).all()
         refused("already", "D.zarr", train="digits::valid")
+        assert dkde.status("D.zarr")["sources"] == {}  # which could be moved
 
     def test_of_a_result_that_is_a_file(self, rows):
         dkde.score("q.npy", "t.npy", 1.0, output="R.nc")
