@@ -44,13 +44,17 @@ DATA_HELP = (
 _SELECTORS = (
     "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b] or SPLIT[label=7], several joined by +. "
     "{} A file name alone stands for its only "
-    "split, and the word all for every split. A Zarr store or NetCDF file that xarray opens needs "
-    "--features, and its groups are its splits. Quote brackets: 'train[:10000]'."
+    "split, and the word all for every split. {} its groups are its splits. Quote brackets: "
+    "'train[:10000]'."
 )
-SELECTOR_HELP = (
-    f"{DATA_HELP}\n\n{_SELECTORS.format('SOURCE has the forms of DATA, and is DATA by default.')}"
+SELECTOR_HELP = f"{DATA_HELP}\n\n" + _SELECTORS.format(
+    "SOURCE has the forms of DATA, and is DATA by default.",
+    "A Zarr store or NetCDF file that xarray opens needs --features, and",
 )
-ADDED_HELP = _SELECTORS.format("SOURCE is by default the data of which STORE is.")
+ADDED_HELP = _SELECTORS.format(
+    "SOURCE is by default the data that STORE was made of.",
+    "Of a Zarr store or NetCDF file that xarray opens",
+)
 
 
 def gathered(name: str, make: Callable[..., Any], options: Mapping[str, Decorator]) -> Decorator:

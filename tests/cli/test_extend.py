@@ -29,6 +29,13 @@ def test_figures_of_all_rows_are_printed(run, scored):
     assert json.loads(run("status", scored, "--json").stdout)["complete"]
 
 
+def test_its_help_names_no_option_that_it_lacks(run):
+    text = " ".join(run("extend", "--help").stdout.split())
+    assert "SOURCE is by default the data that STORE was made of." in text
+    assert "Of a Zarr store or NetCDF file that xarray opens its groups are its splits." in text
+    assert "--features" not in text
+
+
 def test_it_names_its_own_options(refused, scored):
     assert refused("extend", scored) == "Error: no rows to add are named; give --train or --query"
     said = refused("extend", scored, "--train", "more.npy", "--derived", "refuse")
