@@ -83,9 +83,9 @@ def verify(
         parts.append(f"{counted(found['blocks'], 'block')} computed again")
     same = "the same to the last bit"
     if found["elsewhere"] is not None:
-        same = f"within the bounds on their errors, as {found['elsewhere']}"
+        same = f"within the bounds on errors; {found['elsewhere']}"
     elif not found["exact"]:
-        same = "within the bounds on their errors"
+        same = "within the bounds on errors"
     echo(f"{', '.join(parts)} and {same}")
     so_far = f"{found['verified']} of {counted(found['of'], 'block')} verified so far"
     echo(f"{so_far}; seed {found['seed']}" if found["blocks"] else so_far)

@@ -116,7 +116,7 @@ def verify(
     if (extended := provenance_of(result).get("extended")) is not None:
         task = next(iter(again.works.values())).task
         check_noted_bounds(str(path), result, task, extended)
-        others.append("rows were added to it, and sums of both parts were added up")
+        others.append("rows were added to this result later")
     found.elsewhere = "; ".join(others) or None
     judge = Judge(path, others, anywhere)
     known = VerifiedBlocks(

@@ -25,7 +25,8 @@ def test_figures_of_all_rows_are_printed(run, scored):
     line = "bandwidth (scott) stays as it was derived from the first 40 training rows"
     assert line in found.stderr
     verified = run("verify", scored)
-    assert "within the bounds on their errors, as rows were added to it" in verified.stdout
+    words = "1 block computed again and within the bounds on errors; rows were added to this result"
+    assert f"{words} later\n" in verified.stdout
     assert json.loads(run("status", scored, "--json").stdout)["complete"]
 
 

@@ -253,7 +253,7 @@ class TestVerify:
         line = refused("verify", "s.zarr")
         assert line.endswith("other libraries computed them; allow it with --anywhere")
         text = run("verify", "s.zarr", "--anywhere").stdout
-        assert "computed again and within the bounds on their errors\n" in text
+        assert "computed again and within the bounds on errors\n" in text
 
     def test_blocks_of_a_seed(self, run, refused):
         run(*COMMANDS["score"], "--output", "s.zarr")
