@@ -36,7 +36,7 @@ Form = Literal["numpy", "dask", "xarray", "selector"]
 def _loaded(source: VariablesSource) -> xr.Variable:
     """Return a coordinate with its values read, those of many rows onto the disk."""
     variable = source.variables[0]
-    if variable.ndim > 1 or variable.dtype.kind not in "fiubmM":
+    if variable.ndim != 1 or variable.dtype.kind not in "fiubmM":
         return variable.load()
     found = room_for_rows(len(variable), variable.dtype)
     for start, stop in pairwise(source.cuts(0, len(variable))):
