@@ -99,6 +99,8 @@ class Watch:
             for path in given[:2]:
                 if isinstance(path, str | bytes):
                     self._file(_WRITE, path)
+        elif event == "subprocess.Popen" and given[1][1:] == ["-P", "-m", "dkde.stores.child"]:
+            pass  # where foreign codecs are tried, under a limit of memory
         elif event in ("os.system", "os.exec", "subprocess.Popen", "os.posix_spawn"):
             self.seen.append(f"{event} {given[0]}")
         elif event in ("socket.connect", "socket.getaddrinfo"):

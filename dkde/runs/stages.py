@@ -15,7 +15,8 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from operator import index
 from typing import Any
 
 from dkde.errors import DataSetError, Remedy, scrubbed, warn
@@ -324,6 +325,9 @@ def _shape(records: Records, name: str) -> StageShape | None:
     """Return how a stage is cut into blocks; None where that is missing or damaged."""
     try:
         found = parsed(records, f"{name}/{_SHAPE}")
-        return None if found is None else StageShape(**{k: int(v) for k, v in found.items()})
-    except (DataSetError, TypeError, ValueError):
+        shape = None if found is None else StageShape(**{k: index(v) for k, v in found.items()})
+    except (DataSetError, TypeError):
         return None
+    if shape is None or min(shape.block_rows, shape.n_panels) < 1 or min(astuple(shape)) < 0:
+        return None
+    return shape

@@ -197,7 +197,8 @@ class ResultStore:
             return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
         except InputError:  # a ValueError too, but of the environment and not of the store
             raise
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        # Numbers that are too large, too.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             return {}
 
     def listed_arrays(self) -> dict[str, dict[str, Any]]:
@@ -217,7 +218,7 @@ class ResultStore:
                 for name, record in listed.items()
                 if "/" not in name and record["node_type"] == "array"
             }
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             found = {}
         if MAIN not in found:
             raise DataSetError(

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -269,7 +270,12 @@ def test_blocks_beyond_the_shape_are_none_of_its(stage):
     assert stage.done_rows() == set()
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": "x"}', "null"])
+DAMAGED = ["{", "[]", '{"rows": 3}', '{"rows": "x"}', "null"] + [
+    json.dumps(asdict(SHAPE) | change) for change in ({"n_panels": -0.5}, {"block_rows": 0})
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_stage_whose_shape_is_damaged(tmp_path, records, stage, begun, content):
     stage.write(0, 2, log_sums(5))
     stage.flush()
