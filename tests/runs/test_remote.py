@@ -104,9 +104,7 @@ def test_a_run_in_parts(data, source, bucket, sweep):
 
 @pytest.mark.slow
 def test_a_result_of_selectors_of_urls_is_verified(data, bucket):
-    dkde.score(
-        f"{data}::valid[:50]", f"{data}::train+{data}::valid", 1.0, output=f"{bucket}/R.zarr"
-    )
+    dkde.score(f"{data}::valid[:50]", f"{data}::train+{data}::test", 1.0, output=f"{bucket}/R.zarr")
     assert dkde.verify(f"{bucket}/R.zarr", trust_sources=True)["exact"]
 
 
