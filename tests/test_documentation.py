@@ -59,6 +59,7 @@ NOT_COMPARED = {
     "digits, 360 x 1078 x 64": "benchmarks/exactness.py's, with scikit-learn's errors",
     "mnist.zarr, 10000 x 10000 x 784, 2 threads": "times, of benchmarks/roofline.py",
     "1000000 rows; seconds, and in brackets seconds of processor": "times, of benchmarks/maps.py",
+    "64 workers, 10000 blocks: 198.4 s": "times, of benchmarks/simulated.py",
     "digits, 1797 x 15, 20 bandwidths, 5 folds": "times, of benchmarks/selection.py",
     "sweep, 10000 x 10000 x 784, 8 bandwidths": "times, of benchmarks/runs.py",
     "R.zarr.run/": "files and folders of a run; tests/runs/test_place.py has them",
