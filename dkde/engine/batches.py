@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from time import perf_counter
 from typing import Any, Generic, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 K = TypeVar("K")
 # A call's key and its arguments.
 Call = tuple[K, tuple[Any, ...]]
+Calls = Iterable[Call[K]] | Callable[[], Call[K] | None]
 
 # Seconds that a task takes at least, as long as there are calls for it. A scheduler takes a few
 # thousandths of a second for each.
@@ -27,14 +28,16 @@ class Waiting(Generic[K]):
 
     Parameters
     ----------
-    calls : iterable of (key, arguments)
-        The arguments of each call.
+    calls : iterable of (key, arguments), or callable
+        The arguments of each call. A callable returns the next, or None where there is none now; it
+        is asked again later.
     together : bool
         Whether one task may make several.
     """
 
-    def __init__(self, calls: Iterable[Call[K]], *, together: bool) -> None:
-        self._calls, self._back = iter(calls), deque[Call[K]]()
+    def __init__(self, calls: Calls[K], *, together: bool) -> None:
+        self._one = calls if callable(calls) else partial(next, iter(calls), None)
+        self._back = deque[Call[K]]()
         self._together, self._n = together, 1
         self._seconds, self._n_made = 0.0, 0
 
@@ -42,7 +45,7 @@ class Waiting(Generic[K]):
         """Return the calls of up to so many further tasks, as many for each."""
         wanted = self._n * max(0, n_tasks)
         calls = [self._back.popleft() for _ in range(min(wanted, len(self._back)))]
-        calls += islice(self._calls, wanted - len(calls))
+        calls += self._up_to(wanted - len(calls))
         # Near the end there are fewer calls: every task gets some.
         size = -(-len(calls) // max(1, n_tasks))
         return [calls[at : at + size] for at in range(0, len(calls), size or 1)]
@@ -59,7 +62,13 @@ class Waiting(Generic[K]):
 
     def next_call(self) -> list[Call[K]]:
         """Take the next call; none where no call waits."""
-        return [self._back.popleft()] if self._back else list(islice(self._calls, 1))
+        return [self._back.popleft()] if self._back else list(self._up_to(1))
+
+    def _up_to(self, n: int) -> Iterator[Call[K]]:
+        for _ in range(n):
+            if (call := self._one()) is None:
+                return
+            yield call
 
     @property
     def mean_seconds(self) -> float:

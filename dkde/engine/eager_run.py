@@ -19,7 +19,7 @@ from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
-from dkde.engine.whole_moments import PanelArrays, as_agreed, with_whole
+from dkde.engine.whole_moments import PanelArrays, as_agreed, with_made
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message
@@ -237,7 +237,10 @@ def compute(
     set_aside = set() if keep is None else set(keep.failed())
 
     def is_done(block: Block, is_whole: bool) -> bool:
-        """Whether there is nothing to compute: of some panels' sums no whole one can be made."""
+        """Return whether nothing is left to compute.
+
+        Of the sums of some panels no whole one can be made.
+        """
         if not is_whole:
             return block in skip
         return all((block[0], p) in skip for p in range(plan.n_panels))
@@ -262,7 +265,8 @@ def compute(
         if count_read is not None:
             count_read(panel.read)
 
-    survey = with_whole(work, survey, making, keep, made, first % plan.n_panels)
+    if is_wanted:
+        survey = with_made(work, survey, making, keep, made, first % plan.n_panels)
     is_whole = survey.is_summed_at_once
 
     def pairs_of(block: Block) -> int:

@@ -165,8 +165,24 @@ def with_whole(
         so share the work.
     """
     survey, is_wanted = as_agreed(work, survey, keep)
-    if not is_wanted:
-        return survey
+    return with_made(work, survey, pool, keep, made, first) if is_wanted else survey
+
+
+def with_made(
+    work: Work,
+    survey: Survey,
+    pool: Pool,
+    keep: Beside | None = None,
+    made: Made | None = None,
+    first: int = 0,
+) -> Survey:
+    """Return a survey that has whole moments, see :func:`as_agreed`, with these made.
+
+    Parameters
+    ----------
+    work, survey, pool, keep, made, first
+        As for :func:`with_whole`.
+    """
     panels = tuple(map(work.plan.panel, range(work.plan.n_panels)))
     merging = _Merging(_empty(work.train, work.task, survey, panels), keep)
 
@@ -175,7 +191,7 @@ def with_whole(
 
     trials = Trials(pool, None if keep is None else fail)
     calls = _Calls(work, survey, pool, merging, 0 if keep is None else first)
-    with closing(completed(pool, panel_arrays, calls, trials)) as panels_made:
+    with closing(completed(pool, panel_arrays, calls.next, trials)) as panels_made:
         for (p, _), found in panels_made:
             trials.succeeded = True
             start = perf_counter()
@@ -254,12 +270,8 @@ class _Merging:
         self._n_read, self._n_missing = self._n_read + n_read, self._n_missing + n_missing
 
 
-class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
-    """The calls for panels that are not kept by anyone as their turn comes.
-
-    Where nothing keeps what is made, they end while the next panel is too far ahead of the one that
-    is merged next, and go on when they are asked for again.
-    """
+class _Calls:
+    """The calls for panels that are not kept by anyone as their turn comes."""
 
     def __init__(
         self, work: Work, survey: Survey, pool: Pool, merging: _Merging, first: int
@@ -267,7 +279,12 @@ class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
         self._work, self._survey, self._pool, self._merging = work, survey, pool, merging
         self._next, self._first = 0, first
 
-    def __next__(self) -> tuple[tuple[int, int], tuple[Any, ...]]:
+    def next(self) -> tuple[tuple[int, int], tuple[Any, ...]] | None:
+        """Return the next call.
+
+        None where there are no more, and also, where nothing keeps what is made, while the next
+        panel is too far ahead of the one that is merged next.
+        """
         work, keep = self._work, self._merging.keep
         while self._next < work.plan.n_panels and self._goes_on:
             p = (self._first + self._next) % work.plan.n_panels
@@ -277,7 +294,7 @@ class _Calls(Iterator[tuple[tuple[int, int], tuple[Any, ...]]]):
                 return (p, 0), (work.train, work.task, self._survey, panel, work.plan.n_panels)
             self._merging.put(p, found)
             del found
-        raise StopIteration
+        return None
 
     @property
     def _goes_on(self) -> bool:

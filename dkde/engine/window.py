@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable
+from collections.abc import Callable, Collection, Generator, Hashable
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
 from dkde.engine.attempts import LOOK, Attempts, Departed, departed
-from dkde.engine.batches import Call, Waiting
+from dkde.engine.batches import Call, Calls, Waiting
 from dkde.engine.interrupted import of_blocks_at_hand
 from dkde.engine.pool import DIED, NotHandedOutError, Pool, seconds_of, worker_of
 from dkde.errors import ClusterError
@@ -178,7 +178,7 @@ def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
 def completed(
     pool: Pool,
     call: Callable[..., T],
-    calls: Iterable[Call[K]],
+    calls: Calls[K],
     trials: Trials | None = None,
     is_begun: Callable[[K], bool] | None = None,
     kind: Callable[[K], Hashable] = lambda key: None,
@@ -196,8 +196,8 @@ def completed(
         The pool that makes the calls.
     call : callable
         The function to call, the same for all keys.
-    calls : iterable of (key, arguments)
-        The arguments of each call.
+    calls : iterable of (key, arguments), or callable
+        The arguments of each call, as of :class:`~dkde.engine.batches.Waiting`.
     trials : Trials, optional
         Decides what happens to calls that raise; by default the error is raised.
     is_begun : callable, optional

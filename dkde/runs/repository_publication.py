@@ -33,12 +33,9 @@ def publish_in_repository(
 
     Parameters
     ----------
-    run : str
-        The id of its run.
-    replaces : bool
-        Whether an older result may be replaced; it stays in the history.
-    version : str, optional
-        The only one that may be (:func:`dkde.runs.roots.version_of`).
+    result, store, run, replaces, version
+        As for :func:`dkde.runs.publication.publish_store`. A result that is replaced stays in the
+        history.
 
     Raises
     ------
