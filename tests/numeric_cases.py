@@ -271,7 +271,8 @@ def _of_images(case: Case) -> float:
             ends = [abs(end) for end in axis if end is not None]
             spread = np.nanmax(np.abs(np.concatenate([case.query[:, j], case.train[:, j]])))
             size = 2 * max(ends) + (2 * spread if case.covariance is not None else 0)
-            size *= 1.0 if len(ends) == 2 or case.covariance is not None else 0.0
+            # Of a power of two, a unit at most; else nothing.
+            size *= 1.0 if len(ends) == 2 or case.covariance is not None else 0.08
         else:
             continue
         total += 8 * UNIT * size / (1.0 if case.covariance is None else float(case.covariance[j]))
@@ -433,7 +434,8 @@ def judge(case: Case, values: Array, errors: Array, right: Exact) -> list[str]:
     if case.atol:
         with np.errstate(over="ignore", invalid="ignore"):
             p, found = np.exp(right.values), np.exp(values.astype(Number))
-            most = np.maximum(case.atol, p * np.expm1(np.minimum(limit + right.slack, 9000)))
+            off_by = limit + _documented(case, right) + right.slack
+            most = np.maximum(case.atol, p * np.expm1(np.minimum(off_by, 9000)))
             bad = there & ~(np.abs(found - p) <= most * (1 + 1e-15) + p * right.slack)
         if bad.any():
             wrong.append(_line("density above atol", bad, off, limit, right))

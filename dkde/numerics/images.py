@@ -17,7 +17,7 @@ at its edge.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from math import floor, inf, isfinite, isinf, sqrt
+from math import floor, frexp, inf, isfinite, isinf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,11 @@ from dkde.typing import FloatArray
 _NEGLIGIBLE = 47.0
 # Half the distance from 1 to the next number.
 _UNIT = 2.0**-53
-# What a distance to an image is off by at most, relative to itself, beside Images.rounding.
-RELATIVE = 16 * _UNIT
+# What a distance to an image is off by at most, relative to itself, beside what follows from a
+# power of two near a bound.
+_RELATIVE = 16 * _UNIT
+# Of a distance: where it were more, units of a power of two are taken for themselves.
+_MOST_UNITS = 1024
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,15 @@ class AxisImages:
     high: float
 
     def rounding(self, origin: float | None) -> float:
-        """Return what a coordinate of an image may be off by, beside ``RELATIVE``, before the map.
+        """Return what coordinates of images may be off by, beside :attr:`relative`, before the map.
 
         Rows that are shifted by periods are rounded by their own size, and an image may be as near
-        as any row. At a bound B, ``2 B - x`` is exact up to ``|x - B| = |B| / 2``, and from there
-        on it is rounded by less than three units of the distance, which is at least ``|x - B|``:
-        nothing is to be added, however far away a bound is. Images between two bounds that are
+        as any row. At a bound B, ``2 B - x`` is exact up to ``|x - B| = |B| / 2`` where no power of
+        two lies between it and ``x``, and from there on it is rounded by less than three units of
+        the distance, which is at least ``|x - B|``: nothing is to be added, however far away a
+        bound is. Beyond a power of two E, further from zero, numbers are coarser than ``x`` is, and
+        the image is rounded by a unit of E, see :meth:`relative`. That is added here where B is so
+        near to E that it is too many units of the distance. Images between two bounds that are
         further than a reflection are at least as far away as the bounds are apart.
 
         Parameters
@@ -176,13 +182,46 @@ class AxisImages:
             What was subtracted from the coordinate.
         """
         ends = [end for end in (self.low, self.high) if isfinite(end)]
-        if all(sign > 0 for sign, _ in self.images):  # a period
+        if self._is_a_period:
             size = 2 * (self.high - self.low)
             return 4 * _UNIT * (size + (max(map(abs, ends)) if origin is None else 0.0))
         size = 0.0 if len(ends) < 2 else max(self.low, -self.high, 0.0)
+        if any(_units_of_distance(end) > _MOST_UNITS for end in ends):
+            size += 0.3 * max(map(abs, ends))  # a unit, of no more than 1.2 times the bound
         if origin is not None:
             size += 2 * max(abs(end - origin) for end in ends)
         return 4 * _UNIT * size
+
+    @property
+    def relative(self) -> float:
+        """Return what a distance to an image may be off by, relative to itself.
+
+        An image that is beyond a power of two E, at a bound B, is rounded by a unit of E, and is at
+        least as far as B is from E.
+        """
+        if self._is_a_period:
+            return _RELATIVE
+        units = [_units_of_distance(end) for end in (self.low, self.high) if isfinite(end)]
+        return _RELATIVE + _UNIT * max((n for n in units if n <= _MOST_UNITS), default=0.0)
+
+    @property
+    def _is_a_period(self) -> bool:
+        return all(sign > 0 for sign, _ in self.images)
+
+
+def _units_of_distance(bound: float) -> float:
+    """Return the power of two that is nearest to a bound, over its distance from it; 0 for 0.
+
+    Examples
+    --------
+    >>> [_units_of_distance(each) for each in (0.0, 1.0, -1.25, 1.875)]
+    [0.0, inf, 4.0, 16.0]
+    """
+    part = abs(frexp(bound)[0])  # from 0.5 on, below 1
+    if part == 0.0:
+        return 0.0
+    nearest = 0.5 if part < 0.75 else 1.0
+    return nearest / abs(part - nearest) if part != nearest else inf
 
 
 @dataclass(frozen=True)
@@ -225,7 +264,7 @@ class Images:
         return found[1:]
 
     def rounding(self, origin: FloatArray | None) -> float:
-        """Return what a distance may be off by, beside ``RELATIVE``, as images are rounded.
+        """Return what a distance may be off by, beside :attr:`relative`, as images are rounded.
 
         Parameters
         ----------
@@ -236,6 +275,11 @@ class Images:
             axis.factor * axis.rounding(None if origin is None else float(origin[axis.stored]))
             for axis in self.axes
         )
+
+    @property
+    def relative(self) -> float:
+        """Return what a distance may be off by, relative to itself, as images are rounded."""
+        return max(axis.relative for axis in self.axes)
 
     def within(self, origin: FloatArray | None, reach: float) -> "Region":
         """Return the region that is at most so far from the support, of rows as they are read."""

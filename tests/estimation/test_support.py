@@ -69,6 +69,7 @@ SUPPORTS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("support", SUPPORTS, ids=str)
 @pytest.mark.parametrize("n", [40, 1500])
 def test_images_are_those_of_the_closed_form(support, n):
@@ -215,6 +216,22 @@ def test_a_reflection_at_a_far_bound_is_as_accurate_as_asked(low):
     wanted = wanted.astype(float)
     assert (np.abs(found - wanted) <= errors + 1e-14).all()
     assert (errors <= 1e-12 * np.maximum(1, np.abs(wanted))).all()
+
+
+@pytest.mark.parametrize("bound", [1.0, 1.0000063371671861, -1.0, 1024.0, 1 - 1e-9, 0.999, 1030.0])
+def test_a_reflection_beyond_a_power_of_two_is_within_the_bound(bound):
+    rng = np.random.default_rng(0)
+    h = abs(bound) * 2e-5
+    # Toward zero from the bound, where numbers may be finer than those beyond it.
+    train, query = (bound - np.sign(bound) * h * rng.exponential(size=(n, 1)) for n in (3, 400))
+    sides = (bound, None) if bound < 0 else (None, bound)
+    found, errors = dkde.log_density(query, train, h, support=[sides], tol=1e-12, return_error=True)
+    x, y, wide = query.astype(np.longdouble), train.astype(np.longdouble).T, np.longdouble(h)
+    images = ((1, 0), (-1, 2 * np.longdouble(bound)))
+    terms = sum(np.exp(-(((s * x + t - y) / wide) ** 2) / 2) for s, t in images)
+    wanted = np.log(terms.mean(axis=1) / (wide * np.sqrt(2 * np.longdouble(np.pi))))
+    assert (np.abs(found - wanted) <= errors + 1e-15).all()
+    assert (errors <= 1e-10).all()
 
 
 KERNELS = ["gaussian", "tophat", "epanechnikov", "triweight", "linear", "cosine", "exponential"]
