@@ -140,6 +140,7 @@ def test_roofline(script, capsys, tmp_path):
     assert kept(file, "roofline") == figures
 
 
+@pytest.mark.slow
 def test_maps(script, capsys, tmp_path):
     file = tmp_path / "maps.json"
     arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
@@ -243,6 +244,7 @@ def test_the_exponent_is_that_of_a_power_law(script):
     assert np.isnan(slope([10], [1.0]))
 
 
+@pytest.mark.slow
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):
     file = tmp_path / "exactness.json"
     figures = script("exactness")["main"](["--json", str(file)])

@@ -93,6 +93,7 @@ def test_the_digits_page_shows_what_the_example_prints(digits):
         assert line.endswith("*") == other.endswith("*")
 
 
+@pytest.mark.slow
 def test_the_digits_page_shows_the_picture(digits):
     assert_same_picture(digits[0] / "digits.png", EXAMPLES / "digits.png")
 

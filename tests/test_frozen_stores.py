@@ -103,6 +103,7 @@ def test_a_result_compares_with_one_of_now(frozen, name):
     assert float(np.abs(compared["difference"]).max()) < 1e-6
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["d", "o", "sample"])
 def test_a_data_set_opens(frozen, name):
     folder = "runs" if name == "sample" else "data"
@@ -120,6 +121,7 @@ def later(frozen):
     return frozen
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["half", "sphere_half", "init"])
 def test_an_unfinished_run_of_an_early_release_is_refused_in_one_line(frozen, name):
     store = frozen / "runs" / f"{name}.zarr"
@@ -151,6 +153,7 @@ def test_an_unfinished_run_of_an_early_release_is_begun_anew(frozen):
     assert dkde.verify(store)["exact"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["half", "sphere_half"])
 def test_a_run_goes_on(later, name, engine):
     frozen = later
@@ -177,6 +180,7 @@ def same_call(frozen, store, **keywords):
     )  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 def test_a_run_on_the_sphere_goes_on_in_parts(later, engine):
     frozen = later
     store = frozen / "runs" / "sphere_half.zarr"
@@ -193,6 +197,7 @@ def test_a_run_that_was_only_begun_is_done(later, engine):
     assert dkde.verify(store, anywhere=True)["blocks"] == 4
 
 
+@pytest.mark.sampled(3)
 def test_other_content_at_the_other_place_is_refused(frozen):
     np.save(frozen / "data" / "q.npy", np.ones((40, 3)))
     if (frozen / "runs" / "half.zarr.run").exists():

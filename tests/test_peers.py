@@ -100,6 +100,7 @@ class TestStatsmodels:
 
 
 class TestScipy:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("d", [1, 2, 5])
     @pytest.mark.parametrize("bandwidth", ["scott", "silverman", 0.4])
     @pytest.mark.parametrize("weighted", [False, True])

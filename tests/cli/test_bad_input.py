@@ -40,6 +40,7 @@ class TestFiles:
         (folder / "evil.pkl").write_bytes(pickle.dumps(Evil(), protocol=2))
         assert "evil.pkl: " in refused("import", "evil.pkl", "n.zarr")
 
+    @pytest.mark.slow
     def test_a_store_in_the_way(self, run, refused):
         run("import", "digits", "d.zarr")
         line = refused("import", "digits", "d.zarr")
@@ -63,6 +64,7 @@ class TestFiles:
         assert sorted(os.listdir(folder)) == ["a.npz", "d.zarr"]
         assert os.listdir(folder / "d.zarr") == ["precious"]
 
+    @pytest.mark.slow
     def test_what_a_killed_import_left_is_told_in_a_line(self, run, folder, npz):
         left = folder / ".d.zarr.abcd_123"
         (left / "new").mkdir(parents=True)
@@ -81,6 +83,7 @@ class TestSides:
         assert "7 features" in line
         assert "has 3" in line
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("role", ["--train", "--valid"])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_not_finite(self, refused, npz, role, value):

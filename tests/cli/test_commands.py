@@ -80,6 +80,7 @@ class TestSweep:
         assert result.stderr.splitlines()[0].startswith("Warning: the best bandwidth, 0.7, is the ")
         json.loads(result.stdout)
 
+    @pytest.mark.slow
     def test_an_output_is_replaced_if_so_said(self, run, refused, npz):
         run("sweep", npz, "--bandwidths", "0.1,0.7,9", "--output", "s.zarr")
         assert "with --restart" in refused("sweep", npz, "--output", "s.zarr")
@@ -187,6 +188,7 @@ class TestPlan:
 
 
 class TestData:
+    @pytest.mark.slow
     def test_import_info_show(self, run, folder):
         result = run("import", "digits", "d.zarr", "--shuffle-seed", 3)
         assert result.stdout == ""
@@ -215,6 +217,7 @@ class TestData:
             "import", npz, "x.zarr", "--split", "foo"
         )
 
+    @pytest.mark.slow
     def test_info_of_pictures_fits_80_columns(self, run, folder):
         rng = np.random.default_rng(0)
         rows = rng.integers(0, 256, (1000, 28, 28), dtype=np.uint8)

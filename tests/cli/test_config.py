@@ -43,6 +43,7 @@ def test_a_file_is_the_command(run, npz):
     assert run("run", file, "--kernel", "gaussian").stdout != same.stdout
 
 
+@pytest.mark.slow
 def test_several_commands_are_done_in_order(run, npz):
     file = written(
         f'[import]\nsource = "{npz}"\nstore = "d.zarr"\n'

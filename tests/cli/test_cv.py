@@ -90,6 +90,7 @@ class TestPrinted:
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_all_of_them(self, run, npz):
         outputs = ["--csv", "s.csv", "--plot", "s.svg", "--output", "s.zarr"]
         result = run("cv", npz, *H, "--refine", *outputs)

@@ -79,6 +79,7 @@ class TestReachTheLibrary:
         expected = dkde.score("test", "train", 3.0, source=npz, **options)
         assert printed["mean_log_likelihood"] == expected.mean_log_likelihood.item()
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("rule", RULES)
     def test_rules(self, run, npz, rule):
         expected = dkde.score("test", "train", rule, source=npz, covariance="diag")

@@ -19,6 +19,7 @@ def scored(run, tmp_path, monkeypatch):
     return "R.zarr"
 
 
+@pytest.mark.slow
 def test_figures_of_all_rows_are_printed(run, scored):
     found = run("extend", scored, "--train", "more.npy", "--query", "asked.npy", "--json")
     assert json.loads(found.stdout)["n"] == 14
@@ -66,6 +67,7 @@ def test_the_call_of_an_unfinished_one_is_not_known_yet(run, refused, stopped):
     assert refused("status", "R.zarr", "--config") == words
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["R.zarr", "S.zarr"])
 @pytest.mark.parametrize("command", [["finish"], ["run-part", "--part", 0, "--parts", 1]])
 def test_an_unfinished_one_is_not_finished_in_parts(refused, stopped, name, command):
@@ -84,6 +86,7 @@ def test_the_status_of_an_unfinished_one(run, stopped):
         assert sorted(found) == ["more.npy", "q.npy", "t.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["A.zarr", "A.nc"])
 def test_the_status_of_one_begun_anew_beside_its_result(run, scored, output):
     call = (
@@ -106,6 +109,7 @@ def test_the_status_of_one_begun_anew_beside_its_result(run, scored, output):
     assert json.loads(run("status", output, "--json").stdout)["complete"]
 
 
+@pytest.mark.slow
 def test_another_output(run, scored):
     run("extend", scored, "--query", "asked.npy", "--output", "S.zarr")
     assert json.loads(run("extend", "S.zarr", "--train", "more.npy", "--json").stdout)["n"] == 14

@@ -28,6 +28,7 @@ def quakes(run):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:train and query share rows")
 def test_a_score_and_the_file_that_makes_it_again(run, quakes):
     on = ("quakes.parquet", "--train", "quakes.parquet", "--query", "quakes.parquet")

@@ -16,6 +16,7 @@ def arguments(folder):
     return ("rows.npy", "--query", "train[:20]", "--train", "train[20:]", "--bandwidth", "0.5,1")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("share", ["5%", "0.05", "5 %"])
 def test_rows_are_flagged_counted_and_kept(run, arguments, share):
     result = run("score", *arguments, "--flag", share, "--output", "r.zarr", "--json")

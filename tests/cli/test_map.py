@@ -17,6 +17,7 @@ def points(tmp_path, monkeypatch):
     return ["map", "points.parquet", "--features", "x,y"]
 
 
+@pytest.mark.slow
 def test_it_prints_the_levels_and_writes_everything(run, points):
     done = run(
         *points, "--bandwidth", "0.5", "--cell", "0.25", "--levels", "50,95", "--expected",
@@ -45,6 +46,7 @@ def test_json_and_the_rule(run, points):
     assert found["expected_count"] is None
 
 
+@pytest.mark.slow
 def test_a_map_is_set_up_and_done_in_parts(run, points):
     run(*points, "--bandwidth", "0.5", "--cells", "20", "--levels", "95", "-o", "m.zarr",
         "--init-only")  # fmt: skip

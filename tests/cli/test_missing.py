@@ -93,6 +93,7 @@ def test_weights_that_are_missing_with_the_features(run, refused, sea):
     )
 
 
+@pytest.mark.slow
 def test_weights_that_are_missing_without_the_features(run, refused, sea, folder):
     row, lon = next((i, i % 15) for i in range(180) if sea.sst.values.flat[i] > 0)
     sea.area[row // 15, lon] = np.nan

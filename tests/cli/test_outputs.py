@@ -66,6 +66,7 @@ class TestPlaces:
     def test_collisions(self, refused, npz, arguments, words):
         assert words in refused("sweep", npz, *H, *arguments)
 
+    @pytest.mark.slow
     def test_no_result_in_a_store(self, run, refused):
         run("import", "digits", "d.zarr")
         for path in ("d.zarr/x", "d.zarr/train/x"):
@@ -148,6 +149,7 @@ class TestFiles:
         assert "s.nc was complete already; it took" in again.stderr
         assert run("status", "s.nc").stdout.startswith("state       complete")
 
+    @pytest.mark.slow
     def test_data_that_were_moved(self, run, refused, npz):
         score = ("score", npz, "--query", "test", "--bandwidth", "0.5", "--train", "train")
         run(*score, "--output", "r.zarr")

@@ -44,6 +44,7 @@ def test_parts_are_the_whole(run, name):
 
 
 class TestRunPart:
+    @pytest.mark.slow
     def test_says_what_is_done(self, run, begun):
         first = run("run-part", begun, "--part", 1, "--parts", 2)
         assert first.stdout == ""
@@ -97,6 +98,7 @@ class TestRunPart:
     def test_refused(self, begun, refused, arguments, words):
         assert words in refused("run-part", begun, *arguments)
 
+    @pytest.mark.slow
     def test_blocks_that_fail(self, run, begun, failing):
         failing(60)
         result = run("run-part", begun, "--part", 1, "--parts", 3, status=3)
@@ -137,6 +139,7 @@ class TestRunPart:
 
 
 class TestFinish:
+    @pytest.mark.slow
     def test_names_what_is_missing(self, run, begun):
         result = run("finish", begun, status=3)
         assert result.stderr.splitlines()[-1] == "dkde status r.zarr says how far it is"
@@ -243,6 +246,7 @@ class TestVerify:
         assert "log_density" in line
         assert "with --restart" in line
 
+    @pytest.mark.slow
     def test_blocks_of_elsewhere(self, run, refused):
         import zarr
 

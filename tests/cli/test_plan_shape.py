@@ -20,6 +20,7 @@ def test_models_are_those_that_there_are():
     assert set(MODELS) == set(model_rows.MODELS)
 
 
+@pytest.mark.slow
 def test_json(run):
     found = json.loads(run(*SHAPE, "--workers", "1,64", "--json").stdout)
     expected = dkde.plan_shape((10**9, 3), 10**6, n_workers=[1, 64])
@@ -29,6 +30,7 @@ def test_json(run):
         assert found[name] == expected[name]
 
 
+@pytest.mark.slow
 def test_in_words(run):
     done = run(
         *SHAPE, "--workers", "1,64,4096", "--threads-per-worker", "2", "--tol", "1e-6",

@@ -36,6 +36,7 @@ def processor_seconds(code: str) -> float:
     )
 
 
+@pytest.mark.slow
 def test_help_is_quick():
     help = "from dkde_cli.main import cli; cli(['--help'], standalone_mode=False)"
     assert processor_seconds(help) < 0.3

@@ -22,6 +22,7 @@ def stores(run, npz):
 
 
 class TestExport:
+    @pytest.mark.slow
     def test_csv(self, run, stores):
         result = run("export", "a.zarr", "a.csv")
         assert result.stdout == ""
@@ -33,6 +34,7 @@ class TestExport:
         values = [float(row["log_density"]) for row in rows[:80]]
         assert values == stored.log_density.values.T.ravel().tolist()
 
+    @pytest.mark.slow
     def test_refused(self, run, refused, stores):
         Path("a.csv").write_text("mine")
         line = refused("export", "a.zarr", "a.csv")
@@ -43,6 +45,7 @@ class TestExport:
 
 
 class TestCompare:
+    @pytest.mark.slow
     def test_json(self, run, stores):
         printed = json.loads(run("compare", "a.zarr", "b.zarr", "--json").stdout)
         found = dkde.compare("a.zarr", "b.zarr")
@@ -61,6 +64,7 @@ class TestCompare:
         )
         assert (printed["by"], printed["classes"]) == (None, [])
 
+    @pytest.mark.slow
     def test_table(self, run, stores):
         lines = run("compare", "a.zarr", "b.zarr", "--bandwidth", "0.5,0.8").stdout.splitlines()
         assert lines[0].startswith("A  a.zarr: valid rows at 0.5, mean ")

@@ -122,6 +122,7 @@ class TestRefused:
     def test_options(self, refused, arguments, words):
         assert words in refused("sweep", "digits", *H, *arguments)
 
+    @pytest.mark.slow
     def test_another_command(self, run, refused):
         run(*COMMANDS["sweep"], "--output", "s.zarr")
         line = refused(*COMMANDS["score"], "--output", "s.zarr")
@@ -141,6 +142,7 @@ class TestRefused:
         assert 'processor was "' in line
         assert "allow it with --anywhere" in line
 
+    @pytest.mark.slow
     def test_what_is_no_result(self, run, refused):
         run("import", "digits", "d.zarr")
         for restart in ((), ("--restart",)):
@@ -171,6 +173,7 @@ def test_a_defect_says_what_is_kept(run, monkeypatch):
     assert kept.startswith("6 of 6 blocks are done and kept in s.zarr.run; the same command")
 
 
+@pytest.mark.slow
 def test_scales_of_a_file_are_kept_in_the_store(run):
     np.save("c.npy", np.full(64, 2.0))
     arguments = (*COMMANDS["sweep"], "--covariance", "c.npy")

@@ -53,6 +53,7 @@ class TestScript:
         line = refused("script", "slurm", "a\ntouch b.zarr", "--parts", 2)
         assert "touch b.zarr: has a line end" in line
 
+    @pytest.mark.slow
     def test_refused(self, run, refused, begun):
         line = refused("script", "slurm", begun, "--parts", 7)
         assert "--parts is 7; r.zarr has 6 blocks to share out" in line

@@ -52,6 +52,7 @@ def test_a_data_set_by_a_relative_path_is_the_same_elsewhere(here, elsewhere, mo
         np.testing.assert_array_equal(tree["train"]["x"].values, X)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("path", ["", "a/b"])
 def test_a_users_array_is_opened_again_by_its_whole_path(
@@ -85,6 +86,7 @@ def chunked(here):
     return here / "big.zarr"
 
 
+@pytest.mark.slow
 def test_a_missing_chunk_is_refused_where_it_is_read(chunked):
     (chunked / "train/x/c/1/0").unlink()
     rows = Catalog().rows("big.zarr::train")
@@ -151,6 +153,7 @@ def test_a_damaged_chunk_names_store_split_and_rows(here):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("change", ["shorter", "wider", "another dtype", "cut", "text", "gone"])
 def test_an_npy_that_changed_is_named(here, change):
     source = NpySource.open(here / "x.npy")

@@ -42,6 +42,7 @@ def rows(store: Path, split: str) -> Any:
 # ---- content ----
 
 
+@pytest.mark.slow
 def test_round_trip(source: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     import_dataset(source, store, scale=0.5, offset=-1.0, image_shape=(3, 4))
@@ -144,6 +145,7 @@ def test_checksum_is_of_the_content(source: Path, tmp_path: Path) -> None:
     assert len(set(sums)) == 3
 
 
+@pytest.mark.slow
 def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.datasets import load_digits
 
@@ -186,6 +188,7 @@ def test_mnist_shuffled(mnist_store: Path, data_dir: Path, tmp_path: Path) -> No
 # ---- all or nothing ----
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError])
 @pytest.mark.parametrize("existing", [False, True])
 def test_interruption_leaves_nothing(
@@ -224,6 +227,7 @@ def test_broken_source_leaves_nothing(tmp_path: Path) -> None:
     assert entries(tmp_path) == {"x"}
 
 
+@pytest.mark.slow
 def test_failed_exchange_leaves_the_old_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +244,7 @@ def test_failed_exchange_leaves_the_old_one(
     assert entries(tmp_path) == {"s", "source.npz"}
 
 
+@pytest.mark.slow
 def test_overwrite(source: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
     store.mkdir()  # empty: not in the way
@@ -378,6 +383,7 @@ def test_sources_that_do_not_fit(tmp_path: Path) -> None:
         import_dataset("s3://bucket/b.npz", tmp_path / "s")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("open_it", [open_dataset, open_splits, lambda s: open_split(s, "train")])
 def test_what_is_no_data_set_is_refused(open_it: Any, source: Path, tmp_path: Path) -> None:
     for path, message in (
@@ -429,6 +435,7 @@ def test_crc32c_detects_a_flipped_bit(source: Path, tmp_path: Path, array: str) 
         zarr.open_array(store / "train" / array, mode="r")[:]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 2), (3, 5), (300, 1), (1, 300), (70_000, 1)])
 def test_chunks_of_any_size_are_read(tmp_path, shape):
     values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -204,6 +204,7 @@ def test_an_import_writes_an_index(store):
     assert describe(store)["splits"]["train"]["index"] == "yes"
 
 
+@pytest.mark.slow
 def test_the_index_does_not_show(store):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -214,6 +215,7 @@ def test_the_index_does_not_show(store):
         assert "_index" in set(zarr.open_group(store, mode="r", use_consolidated=False))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, 30_000), (1, 29_999), (12_000, 12_001), (20_000, 30_000)]
 )
@@ -233,6 +235,7 @@ def test_a_range_counts_with_the_chunks_that_it_overlaps(store, start, stop):
     assert nearest <= known.nearest(queries)[0] <= (np.inf if stop - start == 1 else 4 * nearest)
 
 
+@pytest.mark.slow
 def test_parts_with_an_index_and_without(store):
     known = Catalog(str(store)).rows("train[5000:25000]+test").parts
     x = np.zeros((10, 100))
@@ -277,6 +280,7 @@ def change(array, values):
     opened[: len(values)] = values
 
 
+@pytest.mark.slow
 def test_an_index_of_other_rows_is_refused(store):
     x = open_split(store, "train").x
     change(store / "train/x", x[:1] + 1)

@@ -171,6 +171,7 @@ def test_what_is_refused(tmp_path: Path, batches: Any, options: Any, message: st
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_rows_are_not_held(tmp_path: Path) -> None:
     n, size = 60, 2**20
 

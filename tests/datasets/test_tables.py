@@ -298,6 +298,7 @@ def test_runs_of_blanks_are_one_wherever_the_file_is_cut(
     np.testing.assert_array_equal(load_split(only(read_source(tmp_path / "x"))), ROWS)
 
 
+@pytest.mark.slow
 @settings(max_examples=few(500))
 @given(content=st.text(alphabet=" \r\n\t1é", max_size=25), size=st.integers(2, 9))
 def test_blanks_are_squeezed_wherever_the_text_is_cut(content: str, size: int) -> None:
@@ -333,6 +334,7 @@ def is_closed(content: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=few(500))
 @given(content=st.text(alphabet='",\nx ', max_size=25), size=st.integers(2, 9))
 def test_quotes_are_followed_wherever_the_text_is_cut(content: str, size: int) -> None:
@@ -452,6 +454,7 @@ def test_a_column_with_marks_is_left_out_with_a_word(tmp_path: Path, cell: str) 
 TIMES = "when,flag,x\n2020-01-01 12:00,true,1\n,,2\n2020-01-02T00:00:00.5,False,3\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_timestamps_and_truths_are_features_when_they_are_named(
     tmp_path: Path, suffix: str

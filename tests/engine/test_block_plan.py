@@ -224,6 +224,7 @@ def test_tiles_are_what_the_numerics_use() -> None:
     assert (QUERY_TILE_ROWS, TRAIN_TILE_ROWS) == (tiles.QUERY_TILE, tiles.TRAIN_TILE)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("d", [1, 3, 8, 20, 40])
 def test_trees_take_what_is_planned(d: int) -> None:
     rows = np.random.default_rng(0).standard_normal((20_000, d))

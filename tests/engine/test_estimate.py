@@ -46,6 +46,7 @@ def left(words: str) -> float:
     return float(words.split(" of the query rows")[0].split()[-1][:-1]) / 100
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("panel_rows", [None, 50_000])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_that_moments_leave_are_those_of_the_run(
@@ -61,6 +62,7 @@ def test_rows_that_moments_leave_are_those_of_the_run(
     assert left(method(planned)) == pytest.approx((found.effort.pairs > 0).mean(), abs=0.1)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("d", [2, 3, 5, 8])
 def test_the_share_of_pairs_is_that_of_the_run(d: int) -> None:
     train = normals(40_000, d)

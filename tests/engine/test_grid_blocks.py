@@ -137,6 +137,7 @@ def random_case(random: np.random.Generator, d: int) -> tuple[list[Array], Array
     return lines, rows, [h * each for each in (0.5, 1, 4)][: random.integers(1, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3])
 def test_random_grids(along_axes: list[Any], d: int) -> None:
     random = np.random.default_rng(d)

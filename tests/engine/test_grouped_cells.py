@@ -114,6 +114,7 @@ def assert_case_is_right(
     assert_right(by_cells(planned, n_groups), query, train, hs, (own, groups), weights)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("how", "n_groups"), HOW)
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_groups_equal_the_oracle(d: int, how: str, n_groups: int) -> None:
@@ -186,6 +187,7 @@ def test_only_the_bandwidths_that_fail_are_summed_again() -> None:
     assert wide.effort.pairs.tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_what_is_chosen_for_leave_one_out_and_for_folds() -> None:
     train = np.random.default_rng(0).standard_normal((20_000, 1))
     everyone, hs = np.arange(20_000), [0.5, 0.2]

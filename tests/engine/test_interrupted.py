@@ -72,6 +72,7 @@ def test_a_block_that_was_begun_is_finished(interrupt, k, caplog):
     assert caplog.messages == ["Finishing the blocks at hand; interrupt again to stop now"]
 
 
+@pytest.mark.slow
 def test_a_share_that_is_to_be_tried_again_is_made_with_its_block(interrupt, monkeypatch):
     interrupt(3)
     made, failed = [], []
@@ -146,6 +147,7 @@ def test_a_call_that_fails_then_is_no_error(interrupt):
     assert len(found) < len(made)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_what_was_computed_is_kept(interrupt, tmp_path, monkeypatch, k):
     interrupt(k)

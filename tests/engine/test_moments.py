@@ -100,6 +100,7 @@ def test_one_row_far_heavier_than_all_others_costs_no_digit():
     np.testing.assert_allclose(moments.covariance, expected.astype(float), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_task_takes_in_any_number_of_threads():
     rng = np.random.default_rng(3)
     values = rng.integers(0, 255, (100_000, 2), dtype=np.uint8)

@@ -16,6 +16,7 @@ from dkde.numerics.tree import make_tree
 Array = npt.NDArray[Any]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("power", "d"), [(0, 1), (1, 2), (1, 6), (3, 3)])
 def test_moments_take_what_the_plan_counts(power: int, d: int) -> None:
     assert has_moments(power, d)
@@ -57,6 +58,7 @@ def test_a_map_of_few_rows_is_right_and_few_queries_take_no_moments(
     assert made == [1, 2]
 
 
+@pytest.mark.slow
 def test_rows_of_many_features_have_no_moments() -> None:
     # Their boxes lie along other axes: a node may seem inside a support that it is not inside.
     rng = np.random.default_rng(0)
@@ -68,6 +70,7 @@ def test_rows_of_many_features_have_no_moments() -> None:
         np.testing.assert_allclose(found[:30:10], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_pairs_of_rows_that_are_summed_again_count_once() -> None:
     rng = np.random.default_rng(3)
     train, query = rng.normal(size=(100, 3)), rng.normal(size=(256, 3))

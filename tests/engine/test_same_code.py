@@ -186,6 +186,7 @@ def test_the_provenance_says_what_was_compiled_for(monkeypatch):
     assert "sources" not in str(provenance)
 
 
+@pytest.mark.slow
 def test_good_workers_on_the_machine_of_one_that_is_refused_go_on(monkeypatch):
     monkeypatch.setenv("DASK_LOGGING", "{}")
 

@@ -185,6 +185,7 @@ def is_third(arguments: tuple[Any, ...]) -> bool:
     return bool(arguments[0] == 3)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("after", [nothing, fail, lose])
 def test_the_first_answer_counts_whatever_becomes_of_the_other(after: Callable[[], None]) -> None:
     ended = threading.Event()
@@ -259,6 +260,7 @@ def test_a_call_that_ends_its_workers_is_not_made_twice_at_once() -> None:
     assert len(found) == 19
 
 
+@pytest.mark.slow
 def test_a_pool_that_cannot_tell_idle_workers_makes_no_call_twice() -> None:
     def wait() -> None:
         threading.Event().wait(0.5)
@@ -269,6 +271,7 @@ def test_a_pool_that_cannot_tell_idle_workers_makes_no_call_twice() -> None:
         assert those.copied == []
 
 
+@pytest.mark.slow
 def test_while_calls_wait_a_worker_does_these() -> None:
     waits = threading.Event()
 

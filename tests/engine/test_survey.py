@@ -78,6 +78,7 @@ def test_near_pairs(kernel: str) -> None:
     assert_same(*(known_only(each, known) for each in (found, expected)))
 
 
+@pytest.mark.slow
 def test_near_pairs_with_weights_and_groups() -> None:
     rows = faces(9000, 3)
     rng = np.random.default_rng(0)
@@ -149,6 +150,7 @@ def test_rows_of_many_features_are_in_leaves_along_axes(
     assert_same(*(known_only(each, known) for each in (found, expected)))
 
 
+@pytest.mark.slow
 def test_rows_along_axes_with_weights_and_groups_and_any_number_of_threads() -> None:
     rows = faces(9000, 3)[:, :40]
     options: dict[str, Any] = {
@@ -209,6 +211,7 @@ def test_what_is_not_finite_is_named(d: int, row: int) -> None:
         run(work(query, rows), pool)
 
 
+@pytest.mark.slow
 def test_degenerate_rows() -> None:
     """All equal, but for a few."""
     train = np.ones((9000, 100))

@@ -83,6 +83,7 @@ def test_an_error_lifts_it_too() -> None:
     assert blas_threads() == {2}
 
 
+@pytest.mark.slow
 def test_many_threads_at_once() -> None:
     seen: list[set[int]] = []
 

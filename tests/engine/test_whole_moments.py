@@ -179,6 +179,7 @@ def test_rows_that_sparse_cells_do_not_answer_for_read_all_panels() -> None:
     assert sum(each.train for each in read) == 2 * N_TRAIN * 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy", [1.0, 1e12])
 def test_lone_rows_beside_heavy_cells_are_summed_to_the_bound(heavy: float) -> None:
     # Full cells of which nothing is kept; a few lone rows, and query rows amid these.
@@ -474,6 +475,7 @@ def test_the_plan_has_room_for_a_panel_of_each_thread() -> None:
     assert known == (sparse_rows.MOST_BYTES, sparse_rows.MOST_CELLS)
 
 
+@pytest.mark.slow
 def test_moments_that_are_too_large_together_are_made_panel_by_panel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -40,6 +40,7 @@ def test_each_group_is_as_the_formula_has_it(kernel):
         near(found.sel(by=kind), expected)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(6))
 def test_each_group_is_as_one_call_for_it(seed):
     rng = np.random.default_rng(seed)
@@ -63,6 +64,7 @@ def test_each_group_is_as_one_call_for_it(seed):
             assert (at.log_density_error <= 2e-9 * np.maximum(1, abs(at.log_density))).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "form",
     ["array", "dask", "pandas", "polars", "arrow", "dataset", "grid", "parquet", "csv", "nc"],
@@ -139,6 +141,7 @@ def test_groups_that_do_not_count_and_bounds(frame):
 
 
 class TestValues:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         ("part", "expected"),
         [
@@ -324,6 +327,7 @@ class TestRuns:
             warnings.simplefilter("ignore")
             return dkde.score("rows.parquet", "rows.parquet", ["scott", 1.0], **CALL, **given)
 
+    @pytest.mark.slow
     def test_a_result_is_kept_and_verified(self):
         expected = self.score()
         self.score(output="r.zarr")
@@ -336,6 +340,7 @@ class TestRuns:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             self.score(output="r.zarr", common_bandwidth=True)
 
+    @pytest.mark.slow
     def test_a_run_of_groups_is_no_other_one(self):
         self.score(output="r.zarr")
         alone = {name: value for name, value in CALL.items() if name != "by"}
@@ -349,12 +354,14 @@ class TestRuns:
         with pytest.raises(dkde.DataSetError, match=r"\d works of groups, .*and there are \d now"):
             self.score(output="r.zarr", where="kind == 'bee'")
 
+    @pytest.mark.slow
     def test_a_result_of_one_group_is_verified(self):
         self.score(output="r.zarr", where="kind == 'bee'")
         found = dkde.verify("r.zarr", blocks=100)
         assert found["exact"]
         assert found["blocks"] > 0
 
+    @pytest.mark.slow
     def test_damage_of_a_later_group_is_found(self):
         import zarr
 
@@ -441,6 +448,7 @@ class TestMaps:
             near(one.level_density, expected.level_density)
             near(one.bandwidth, expected.bandwidth)
 
+    @pytest.mark.slow
     def test_of_months_kept_and_read_with_other_levels(self, frame, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         frame.to_parquet("rows.parquet")

@@ -288,6 +288,7 @@ class TestKept:
         with pytest.raises(dkde.DataSetError, match="come out different"):
             dkde.verify(store, blocks=100)
 
+    @pytest.mark.slow
     def test_it_goes_on_in_parts(self, sides, tmp_path):
         store = tmp_path / "r.zarr"
         with dkde.init_only():

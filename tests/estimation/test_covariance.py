@@ -571,6 +571,7 @@ class TestDropped:
 
 
 class TestNames:
+    @pytest.mark.slow
     def test_of_what_is_made_of_one_split_differ(self, tmp_path):
         dkde.import_dataset("digits", tmp_path / "digits.zarr")
         split = dkde.open_dataset(tmp_path / "digits.zarr")["train"].to_dataset()

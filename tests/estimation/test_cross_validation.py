@@ -143,6 +143,7 @@ class TestPublished:
 class TestRefits:
     """One pass gives what fitting anew for each fold gives."""
 
+    @pytest.mark.sampled(3)
     @WIDE
     @pytest.mark.filterwarnings("ignore:kernel 'univariate_gaussian' is no density")
     @pytest.mark.parametrize("kernel", KERNELS)
@@ -378,6 +379,7 @@ class TestRefine:
 
 
 class TestResult:
+    @pytest.mark.slow
     def test_the_store_opens_with_xarray_alone(self, tmp_path):
         path = tmp_path / "cv.zarr"
         result = dkde.cross_validate(

@@ -115,7 +115,7 @@ class TestEqualRows:
         assert share_of_equal_rows(np.exp(logs), logs, found(values - 3), best=0) == 1
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("folds", ["loo", 5])
 @pytest.mark.parametrize(
     "rows",

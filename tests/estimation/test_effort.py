@@ -132,6 +132,7 @@ def test_of_a_cross_validation(refine: bool) -> None:
     assert method(result, "cross_validate") == "pairs of near leaves"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same(tmp_path: Path) -> None:
     train = faces(N_TRAIN, 0)
     call = {"block_rows": 100, "panel_rows": 4000}

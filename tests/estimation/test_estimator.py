@@ -79,6 +79,7 @@ def refusing(rows, chunk_rows=10):
     return lazy.map_blocks(refuse_block, dtype=rows.dtype, meta=rows[:0])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
 @parametrize_with_checks([KernelDensity(), KernelDensityCV(bandwidths=[0.5, 1, 2], cv=2)])
 def test_scikit_learns_checks(estimator, check):
@@ -287,6 +288,7 @@ class TestForms:
         expected = reference.log_density(*sides, [0.7], weights)[0]
         assert_within(model.score_samples(sides[0]), expected)
 
+    @pytest.mark.slow
     def test_an_opened_split_is_not_loaded(self, digits):
         tree = dkde.open_dataset(digits)
         with dask.config.set(scheduler=refuse_to_compute):
@@ -295,12 +297,14 @@ class TestForms:
         np.testing.assert_allclose(lazy, direct, rtol=1e-9)
         np.testing.assert_array_equal(lazy.label, tree["test"].label)
 
+    @pytest.mark.slow
     def test_selectors_are_rows_too(self, digits):
         model = KernelDensity(bandwidth=2.0).fit(f"{digits}::train")
         direct = dkde.log_density("test", "train", 2.0, source=digits)
         assert model.n_features_in_ == 64
         np.testing.assert_allclose(model.score_samples(f"{digits}::test"), direct, rtol=1e-12)
 
+    @pytest.mark.slow
     def test_score_is_the_sum_whatever_the_form(self, sides, digits):
         query, train = sides
         total = reference.log_density(query, train, [0.7])[0].sum()
@@ -373,6 +377,7 @@ class TestForms:
         with pytest.raises(dkde.InputError, match=f"X: row 7, column 1 is {value}"):
             later.compute(scheduler="synchronous")
 
+    @pytest.mark.slow
     def test_a_path_is_a_data_set_too(self, digits, tmp_path):
         np.save(tmp_path / "rows.npy", np.arange(6.0).reshape(3, 2))
         model = KernelDensity().fit(tmp_path / "rows.npy")
@@ -428,6 +433,7 @@ class TestAttributes:
 
 
 class TestCrossValidated:
+    @pytest.mark.sampled(3)
     @pytest.mark.filterwarnings("ignore:the best bandwidth")
     @pytest.mark.parametrize("kernel", ["gaussian", "exponential", "tophat"])
     @pytest.mark.parametrize("cv", [2, 5, KFold(4, shuffle=True, random_state=3)])
@@ -471,6 +477,7 @@ class TestCrossValidated:
         expected = reference.log_density(*sides, [model.bandwidth_], weights)[0]
         assert_within(model.score_samples(sides[0]), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("cv", ["loo", LeaveOneOut()])
     def test_leaving_one_out(self, sides, cv):
         model = KernelDensityCV(bandwidths=H, cv=cv).fit(sides[1])

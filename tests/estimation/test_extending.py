@@ -173,6 +173,7 @@ def test_wide_bounds_of_an_extended_result_are_damage(precision, bound):
     dkde.verify("R.zarr", blocks="all")
 
 
+@pytest.mark.slow
 def test_wider_bounds_of_an_extended_score_are_damage():
     rng = np.random.default_rng(1)
     for name, n_rows in {"t": 30, "q": 8, "more": 5}.items():

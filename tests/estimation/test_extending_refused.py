@@ -77,6 +77,7 @@ def stopped(monkeypatch):
 
 
 class TestRows:
+    @pytest.mark.slow
     def test_of_other_features(self, scored, rows):
         np.save("wide.npy", np.ones((4, 3)))
         refused("features differ: .*has 2.*has 3", train="wide.npy")
@@ -118,6 +119,7 @@ class TestRows:
         words = "copy.npy: has rows of .*more.npy, which has the same content, which are to be"
         refused(words, train="more.npy+copy.npy")
 
+    @pytest.mark.slow
     def test_are_refused_before_anything_is_warned_of(self, rows):
         dkde.score("t.npy[:20]", "t.npy[20:40]", 1.0, output="R.zarr")
         refused("are among its train rows already", train="t.npy[:30]")
@@ -127,6 +129,7 @@ class TestRows:
         assert len(warned) == 1
         assert warned[0].filename == __file__
 
+    @pytest.mark.slow
     def test_other_splits_of_the_same_file_are_other_rows(self, rows):
         dkde.score("digits::test", "digits::train", 3.0, output="D.zarr")
         found = dkde.extend("D.zarr", train="digits::valid")
@@ -153,6 +156,7 @@ class TestRows:
         pd.read_csv("more.csv").assign(w=0.0).to_csv("zero.csv", index=False)
         refused("weight", "W.zarr", train="zero.csv")
 
+    @pytest.mark.slow
     def test_of_a_grid(self, rows):
         axis = np.linspace(-1, 1, 5)
         grid = xr.Dataset({"x": ("a", axis), "y": ("b", axis)}).broadcast_like(
@@ -173,6 +177,7 @@ class TestResults:
             dkde.score("q.npy", "t.npy", 1.0, output="R.zarr")
         refused("is not complete")
 
+    @pytest.mark.sampled(4)
     @pytest.mark.filterwarnings("ignore:Consolidated metadata")
     @pytest.mark.parametrize("output", ["R.zarr", "R.icechunk"])
     @pytest.mark.parametrize("noted", [True, False])
@@ -209,6 +214,7 @@ class TestResults:
         np.save("t.npy", rows["t"] + 1)
         refused("was begun otherwise")
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize(
         ("options", "words"),
         [
@@ -222,6 +228,7 @@ class TestResults:
         dkde.score("q.csv", "t.csv", 1.0, features=["x", "y"], **options, output="R.zarr")
         refused(f"cannot be extended, as {words}", train="more.csv")
 
+    @pytest.mark.sampled(3)
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -269,6 +276,7 @@ class TestTwoAtOnce:
 
         return overtake
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("output", ["R.zarr", "R.icechunk"])
     def test_no_rows_are_lost(self, rows, overtaken, output):
         if output == "R.icechunk":
@@ -281,6 +289,7 @@ class TestTwoAtOnce:
         found = json.loads(opened_result(output).attrs["provenance"])["score"]
         assert (found["query"]["rows"], found["train"]["rows"]) == (35, 80)
 
+    @pytest.mark.slow
     def test_the_first_output_of_two_is_kept_as_it_is_replaced(self, scored, monkeypatch):
         publish = run.publish_store
 
@@ -317,6 +326,7 @@ class TestWhatIsAsked:
         )  # fmt: skip
         np.testing.assert_allclose(found.log_density, whole.log_density, rtol=1e-9)
 
+    @pytest.mark.slow
     def test_a_tolerance_that_is_spent_is_refused(self, rows):
         dkde.score("q.npy", "t.npy", 1.0, tol=1e-4, output="R.zarr")
         refused("bounds on its errors are up to .* above the tolerance of 1e-12", tol=1e-12,
@@ -326,6 +336,7 @@ class TestWhatIsAsked:
         assert provenance["score"]["tol"] == 1e-3
         assert 0 < provenance["extended"]["tolerance_spent"] <= 1e-3
 
+    @pytest.mark.slow
     def test_another_output_leaves_the_first_as_it_is(self, scored):
         found = dkde.extend("R.zarr", train="more.npy", output="S.zarr")
         assert os.path.isdir("R.zarr")
@@ -337,18 +348,21 @@ class TestWhatIsAsked:
         refused("was begun otherwise", train="asked.npy", output="S.zarr")
         assert sorted(os.listdir()) == sorted({*os.listdir(), "R.zarr", "S.zarr"})
 
+    @pytest.mark.slow
     def test_a_file_as_output_is_returned_by_the_same_call(self, scored):
         found = dkde.extend("R.zarr", train="more.npy", output="S.nc")
         with dkde.extend("R.zarr", train="more.npy", output="S.nc") as again:
             xr.testing.assert_identical(found.log_density, again.log_density.load())
         refused("S.nc: was begun otherwise", train="asked.npy", output="S.nc")
 
+    @pytest.mark.slow
     def test_another_run_at_the_place_is_named(self, scored):
         with dkde.init_only():
             dkde.score("q.npy", "t.npy", 3.0, output="R.zarr", restart=True)
         refused("R.zarr: a run of score is not finished there; finish it by its own call")
         assert dkde.extend("R.zarr", train="more.npy", restart=True).sizes["sample"] == 20
 
+    @pytest.mark.slow
     def test_an_extension_of_a_result_that_is_another_now_is_not_finished(self, scored, stopped):
         stopped(train="more.npy", output="S.zarr")
         dkde.extend("R.zarr", train="more.npy")
@@ -361,6 +375,7 @@ class TestWhatIsAsked:
         found = dkde.extend("R.zarr", query="asked.npy", output="S.zarr", restart=True)
         assert found.sizes["sample"] == 35
 
+    @pytest.mark.slow
     def test_a_call_of_other_rows_does_not_go_on_with_an_extension(self, scored, stopped):
         stopped(train="more.npy")
         words = "rows are being added to R.zarr .train rows .*more.npy., which is not finished"
@@ -382,11 +397,13 @@ class TestWhatIsAsked:
             found = dkde.extend(opened, query="asked.npy")
         assert found.sizes["sample"] == 35
 
+    @pytest.mark.slow
     def test_the_first_call_does_not_return_the_extended_result(self, scored):
         dkde.extend("R.zarr", train="more.npy")
         with pytest.raises(DataSetError, match="was begun otherwise"):
             dkde.score("q.npy", "t.npy", [0.5, 1.0], output="R.zarr")
 
+    @pytest.mark.slow
     def test_a_result_that_was_moved_with_its_data(self, scored, tmp_path, monkeypatch):
         for folder in ("study", "elsewhere"):
             (tmp_path / folder).mkdir()

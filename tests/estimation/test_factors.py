@@ -69,6 +69,7 @@ def oracle(query, train, h=1.0, weights=None, counts=None, **options):
 class TestDensity:
     query, train = rows(30, 1), rows(300)
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.*both on one scale")  # a few rows may be apart
     @given(
         n=st.integers(1, 60),
@@ -193,6 +194,7 @@ class TestDensity:
 class TestCalls:
     query, train = rows(30, 1), rows(200)
 
+    @pytest.mark.slow
     def test_a_result_records_its_kernels_and_is_verified(self, tmp_path):
         for name, side in (("train", self.train), ("query", self.query)):
             side.to_parquet(tmp_path / f"{name}.parquet")

@@ -49,6 +49,7 @@ def test_it_is_the_best_of_a_grid_in_the_plane(found):
     assert found.sizes["evaluation"] < len(choices) / 2
 
 
+@pytest.mark.slow
 def test_what_was_tried_is_recorded(found):
     data = rows().to_numpy()
     numbers = np.arange(len(data))
@@ -63,6 +64,7 @@ def test_what_was_tried_is_recorded(found):
     assert float(found.tried_mean_log_likelihood.max()) == float(found.feature_mean_log_likelihood)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", [{}, {"kernel": "epanechnikov"}, {"support": {"b": (-20, 20)}}])
 def test_a_refined_one_is_an_optimum_along_each_feature(options):
     data = rows(100)

@@ -147,6 +147,7 @@ def test_densities_that_float64_does_not_hold():
     np.testing.assert_array_equal(np.sign(found.least_squares), np.sign(exact))
 
 
+@pytest.mark.slow
 def test_a_run_is_kept_resumed_and_verified(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = some_rows(n=400)
@@ -172,6 +173,7 @@ def test_a_run_is_kept_resumed_and_verified(tmp_path, monkeypatch):
         dkde.cross_validate("train", H, output="cv.zarr", **(call | {"criterion": "likelihood"}))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", some_rows())

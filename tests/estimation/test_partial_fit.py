@@ -18,6 +18,7 @@ from dkde.errors import InputError
 KERNELS = ("gaussian", "epanechnikov", "exponential")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("seed", range(12))
 def test_parts_are_fitted_as_all_rows_are(seed):
     rng = np.random.default_rng(seed)

@@ -39,6 +39,7 @@ def test_they_are_scikit_learns_signs_and_all(values, kind, n_components):
     assert_axes(fit_pca(side, n_components, pool_for), values, n_components)
 
 
+@pytest.mark.slow
 def test_of_the_digits_which_have_constant_pixels():
     values = load_digits().data
     assert_axes(fit_pca(side_of(values.astype(np.uint8)), 15, pool_for), values, 15)

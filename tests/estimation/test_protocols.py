@@ -40,6 +40,7 @@ def recorded(result):
     return json.loads(result.attrs["provenance"])
 
 
+@pytest.mark.slow
 def test_gan2014(small, store, tmp_path):
     generated = str(tmp_path / "generated.npy")
     result = dkde.sweep(protocol="gan2014", train=generated, source=store)
@@ -67,6 +68,7 @@ def test_gan2014(small, store, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_arrays_are_cut_too(small, store, tmp_path):
     generated = np.load(tmp_path / "generated.npy")
     a = dkde.sweep(protocol="gan2014", train=generated, source=store)
@@ -117,6 +119,7 @@ def test_what_equals_the_protocols_own_is_not_said(small, store):
         )
 
 
+@pytest.mark.slow
 def test_another_shuffle_is_said(small, store, tmp_path):
     dkde.import_dataset(tmp_path / "d.npz", tmp_path / "plain.zarr")
     with pytest.warns(
@@ -125,6 +128,7 @@ def test_another_shuffle_is_said(small, store, tmp_path):
         dkde.follow_protocol("scratch2019", source=str(tmp_path / "plain.zarr"))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
@@ -139,6 +143,7 @@ def test_refused(store, name, arguments, words):
         dkde.sweep(protocol=name, source=store, **arguments)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_by_its_protocol(small, store, tmp_path):
     output = tmp_path / "r.zarr"
     with dkde.init_only():

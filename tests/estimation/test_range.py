@@ -281,6 +281,7 @@ def test_zero_where_nothing_is_inside_has_no_error() -> None:
     assert values[1] == pytest.approx(np.log(0.5e10))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 @pytest.mark.parametrize(
     ("scale", "h", "share"),

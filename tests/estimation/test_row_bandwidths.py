@@ -43,6 +43,7 @@ def factors(rows: Array, h: float, alpha: float, weights: Array | None = None, *
     return np.exp(-alpha * (logs - np.average(logs, weights=weights)))
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(40))
 def test_scales_are_as_the_formula_is_written(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -106,6 +107,7 @@ def test_densities_are_those_of_kdepy(theirs: str, kernel: str) -> None:
         np.testing.assert_allclose(found, fitted.evaluate(query), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("support", [[(0, 1), None], [dkde.Periodic(1.0), None]])
 @pytest.mark.parametrize("kernel", ["gaussian", "triweight"])
 def test_images_are_those_that_the_widest_rows_need(support: Any, kernel: str) -> None:
@@ -187,6 +189,7 @@ class TestWays:
         right = reference.log_density(ROWS, ROWS, H, None, own, own, scales=SCALES)
         np.testing.assert_allclose(found.log_density, right, rtol=1e-12, atol=1e-12)
 
+    @pytest.mark.slow
     def test_results_are_computed_again(self, tmp_path: Path) -> None:
         place, store = str(tmp_path / "rows.parquet"), tmp_path / "r.zarr"
         TABLE.to_parquet(place)

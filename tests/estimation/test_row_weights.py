@@ -230,6 +230,7 @@ class TestCrossValidation:
             np.testing.assert_allclose(found.fold_log_likelihood, totals, rtol=1e-9)
         assert float(found.best_bandwidth) == GRID[int(np.argmax(expected))]
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("refine", [False, True])
     @pytest.mark.parametrize("shuffle", [False, True])
     @pytest.mark.parametrize("how", ["weight zero", "missing weight", "missing features"])

@@ -208,6 +208,7 @@ class TestPicking:
         others = {*map(bytes, values[labels != 3].astype(float))}
         assert {*map(bytes, samples)} <= threes - others
 
+    @pytest.mark.slow
     def test_by_label_of_an_opened_split_and_with_weights(self, tmp_path):
         dkde.import_dataset("digits", tmp_path / "digits.zarr")
         split = dkde.open_dataset(tmp_path / "digits.zarr")["train"]

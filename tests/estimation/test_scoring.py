@@ -83,6 +83,7 @@ class TestForms:
         query = xr.DataArray(sides[0].T, dims=("feature", "sample"))
         np.testing.assert_allclose(dkde.log_density(query, sides[1], H), expected, rtol=1e-9)
 
+    @pytest.mark.slow
     def test_an_opened_split_is_not_loaded(self, digits):
         tree = dkde.open_dataset(digits)
         with dask.config.set(scheduler=refuse_to_compute):
@@ -92,6 +93,7 @@ class TestForms:
         np.testing.assert_array_equal(lazy.label, tree["test"].label)
         np.testing.assert_array_equal(direct.label, tree["test"].label)
 
+    @pytest.mark.slow
     def test_plain_xarray_without_chunks_is_not_loaded(self, digits):
         test, train = (xr.open_zarr(digits, group=g, chunks=None).x for g in ("test", "train"))
         with dask.config.set(scheduler=refuse_to_compute):
@@ -304,6 +306,7 @@ class TestCoordinates:
 
 
 class TestSweep:
+    @pytest.mark.slow
     def test_everything_is_in_the_result(self, digits, tmp_path):
         result = dkde.sweep(
             train="train",

@@ -58,6 +58,7 @@ def test_it_is_the_plan_of_such_rows(tmp_path, model, n_features, options):
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.slow
 def test_figures_of_workers(monkeypatch):
     monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 123)
     found = dkde.plan_shape(

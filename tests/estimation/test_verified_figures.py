@@ -176,6 +176,7 @@ def test_figures_are_derived_even_where_no_block_is_computed(results, tmp_path, 
         dkde.verify(copy, blocks=0)
 
 
+@pytest.mark.slow
 def test_a_bandwidth_of_a_search_that_is_no_better_is_refused(results, tmp_path):
     copy = tmp_path / "copy.zarr"
     shutil.copytree(results("refined"), copy)
@@ -185,6 +186,7 @@ def test_a_bandwidth_of_a_search_that_is_no_better_is_refused(results, tmp_path)
         dkde.verify(copy, blocks=0)
 
 
+@pytest.mark.slow
 def test_rounding_is_accepted_anywhere_and_no_more(results, tmp_path):
     copy = tmp_path / "copy.zarr"
     shutil.copytree(results("score"), copy)
@@ -268,6 +270,7 @@ class TestBlocks:
         with pytest.raises(dkde.DataSetError, match="best_bandwidth come out different"):
             dkde.verify(output, blocks=0)
 
+    @pytest.mark.slow
     def test_a_seed_draws_the_same_blocks(self, folder, tmp_path, monkeypatch):
         output = tmp_path / "r.zarr"
         score(folder, output=output, block_rows=2)

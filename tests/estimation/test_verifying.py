@@ -113,6 +113,7 @@ class TestParts:
                 dkde.run_part(output, part, 3)
             assert_same(dkde.finish(output), expected)
 
+    @pytest.mark.slow
     def test_a_part_does_only_its_blocks_and_those_once(self, digits, output):
         begin(digits, output)
         calls = []
@@ -122,6 +123,7 @@ class TestParts:
         dkde.run_part(output, 1, 5, progress=lambda *pairs: calls.append(pairs))
         assert len(calls) == 3
 
+    @pytest.mark.slow
     def test_more_parts_than_blocks(self, digits, output):
         begin(digits, output, score)
         for part in range(5):
@@ -165,6 +167,7 @@ class TestParts:
         assert len(calls) == 6 + 8
         assert_same(result, sweep(digits))
 
+    @pytest.mark.slow
     def test_finishing_goes_on_where_it_was_stopped(self, digits, output):
         """In the test rows' turn, whose name sorts before that of the validation rows."""
         begin(digits, output)
@@ -177,6 +180,7 @@ class TestParts:
         assert len(calls[1:]) == 5
         assert_same(result, sweep(digits))
 
+    @pytest.mark.slow
     def test_a_complete_result_is_returned(self, digits, output):
         result = score(digits, output=output)
         xr.testing.assert_identical(dkde.finish(output).load(), result)
@@ -191,6 +195,7 @@ class TestParts:
         begin(digits, output)
         assert dkde.status(output)["stages"]["valid"]["done"] == 6
 
+    @pytest.mark.slow
     def test_from_another_folder(self, digits, tmp_path, monkeypatch):
         monkeypatch.chdir(digits.rpartition("/")[0])
         (tmp_path / "elsewhere").mkdir()
@@ -208,6 +213,7 @@ class TestParts:
         assert_same(dkde.finish("../r.zarr"), score(digits))
         assert dkde.verify("../r.zarr")["blocks"] == 3
 
+    @pytest.mark.slow
     def test_sources_keep_their_names_wherever_a_run_is_finished(self, tmp_path, monkeypatch):
         # Brackets in the names of a folder and of a file; others of these names lie elsewhere.
         (first := tmp_path / "A[1]").mkdir()
@@ -355,6 +361,7 @@ class TestParts:
 
 
 class TestStatus:
+    @pytest.mark.slow
     def test_at_each_moment(self, digits, output):
         begin(digits, output)
         state = dkde.status(output)
@@ -436,6 +443,7 @@ class TestStatus:
         assert state["running"] == []
 
 
+@pytest.mark.slow
 def test_a_block_that_was_done_since_it_failed_is_no_obstacle(digits, output):
     begin(digits, output, score)
     for part in range(3):

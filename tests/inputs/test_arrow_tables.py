@@ -67,6 +67,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 class TestForms:
+    @pytest.mark.sampled(5)
     def test_named_columns_are_all_that_counts(self, form):
         right = reference.log_density(ROWS, ROWS, [0.7])[0]
         with warnings.catch_warnings():
@@ -80,6 +81,7 @@ class TestForms:
             dkde.log_density(ROWS, FORMS[form](), 0.7, weights="w")
         assert len(said) == 1
 
+    @pytest.mark.sampled(3)
     def test_weights_by_name(self, form):
         right = reference.log_density(ROWS, ROWS, [0.7], weights=WEIGHTS)[0]
         found = dkde.log_density(ROWS[:, ::-1], FORMS[form](), 0.7, weights="w", source=NAMED)

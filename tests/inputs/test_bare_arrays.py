@@ -81,6 +81,7 @@ def test_two_dims_are_rows_and_features(side, table):
     close(dkde.log_density(side, side, H, source=columns), table)
 
 
+@pytest.mark.sampled(3)
 def test_on_the_command_line(side, table):
     call = ["score", side, "--query", side, "--train", side, "--bandwidth", str(H), "--json"]
     done = CliRunner().invoke(cli, call)
@@ -88,6 +89,7 @@ def test_on_the_command_line(side, table):
     assert "of 2, along" in CliRunner().invoke(cli, ["info", side]).stdout
 
 
+@pytest.mark.sampled(3)
 def test_rows_are_read_again(side, table):
     rows, why = read_back(scored_rows(dkde.score(side, side, H))[0])
     assert why == ""
@@ -156,6 +158,7 @@ class TestAnnData:
 
 
 class TestImport:
+    @pytest.mark.sampled(5)
     def test_an_array_is_imported(self, side, tmp_path, table):
         dkde.import_dataset(side, tmp_path / "own.zarr")
         own = f"{tmp_path}/own.zarr::train"

@@ -112,6 +112,7 @@ class TestWeights:
         values = expected(weights=None)
         assert float(found.mean_log_likelihood[0]) == pytest.approx(mean(values, QUERY.w))
 
+    @pytest.mark.sampled(4)
     def test_of_other_functions_are_none(self, sides):
         train, query = sides
         found, _ = told(lambda: dkde.sweep(train=train, valid=query, bandwidths=[H], weights="w"))

@@ -33,6 +33,7 @@ def density(query, train, **said):
     return np.asarray(dkde.log_density(query, train, 0.8, **said))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "features",
     [["a", "n"], ["n", "a"], ["a"], ["flag", "a"], ["when", "a"]],

@@ -49,6 +49,7 @@ def test_in_python(folder):
     assert described == dkde.describe("points.csv")["splits"]["train"]["columns"]
 
 
+@pytest.mark.slow
 def test_on_the_command_line(folder):
     def told(command, file, *more):
         mark = ("--decimal", ",") if file == "commas.csv" else ()

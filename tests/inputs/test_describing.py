@@ -8,6 +8,7 @@ import pytest
 import dkde
 
 
+@pytest.mark.slow
 def test_a_store(tmp_path):
     store = tmp_path / "d.zarr"
     dkde.import_dataset("digits", store, shuffle_seed=1)
@@ -27,6 +28,7 @@ def test_a_store(tmp_path):
     assert split["checksum"].startswith("sha256:")
 
 
+@pytest.mark.slow
 def test_a_file_says_the_same_as_the_store_made_of_it(tmp_path):
     store = tmp_path / "d.zarr"
     dkde.import_dataset("digits", store)
@@ -168,6 +170,7 @@ class TestColumns:
             assert told[-1][0].endswith("::train")
 
 
+@pytest.mark.slow
 def test_a_split_alone(tmp_path):
     dkde.import_dataset("digits", tmp_path / "d.zarr")
     for place in (f"{tmp_path}/d.zarr::valid", "digits::valid"):

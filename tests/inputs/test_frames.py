@@ -86,6 +86,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", FORMS)
 def test_columns_of_numbers_are_features(form):
     np.testing.assert_allclose(density(FORMS[form](FRAME)), wanted(ROWS), rtol=1e-9)
@@ -102,6 +103,7 @@ def test_columns_of_numbers_are_features(form):
         density(mixed, ["z"])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_missing_is_nan(form):
     holes = FRAME.copy()

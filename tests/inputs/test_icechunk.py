@@ -204,6 +204,7 @@ class TestFingerprints:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             score(other, output="r.zarr")
 
+    @pytest.mark.slow
     def test_a_branch_that_has_moved_is_another_side(self, made):
         found, *_ = made
         score("R", output="r.zarr")
@@ -261,6 +262,7 @@ class TestWhatIsGone:
 class TestResultsOfOthers:
     """A result that somebody else made names a repository: it must lie beside the result."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["{here}/R@v1", "icechunk://{here}/R@v1"])
     def test_one_elsewhere_is_not_opened(self, made, tmp_path, monkeypatch, name):
         other = tmp_path / "other"
@@ -272,6 +274,7 @@ class TestResultsOfOthers:
             dkde.verify(tmp_path.parent / "unpacked/r.zarr")
         shutil.rmtree(tmp_path.parent / "unpacked")
 
+    @pytest.mark.slow
     def test_one_beside_it_holds_no_link_out(self, made, tmp_path, monkeypatch):
         score("R@v1", output="r.zarr")
         monkeypatch.setattr("dkde.inputs.trusted.is_own", lambda store: False)

@@ -49,6 +49,7 @@ CONTAINERS = {
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "i2", "u1"])
 class TestFeatures:
+    @pytest.mark.sampled(4)
     def test_are_left_out(self, container, dtype):
         rows = rows_of(dtype)
         left = np.asarray(rows.data[~rows.mask.any(axis=1)], float)
@@ -59,6 +60,7 @@ class TestFeatures:
         scored = np.asarray(dkde.log_density(given, QUERY, H, nan="drop"))
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(scored)), [7, 30])
 
+    @pytest.mark.sampled(3)
     def test_are_refused(self, container, dtype):
         given = CONTAINERS[container](rows_of(dtype))
         with pytest.raises(dkde.InputError, match=r"train: row 7, (column 1|b) is (masked|nan);"):
@@ -180,6 +182,7 @@ class TestWeights:
         drawn = dkde.sample(rows, H, 50, weights=WEIGHTS[kind](), nan="drop", random_state=0)
         assert np.isfinite(drawn).all()
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(("bandwidth", "covariance"), [("scott", "diag"), (H, "full")])
     def test_so_are_they_of_rules_and_covariances(self, kind, bandwidth, covariance):
         rows, plain = normal(N, 2), np.asarray(masked_weights().data, float)

@@ -146,6 +146,7 @@ class TestAgainstTheOracle:
         values = np.concatenate([each.values for each in found], axis=1)
         assert_within(values[:, here], without(problem, here, left).expected())
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("kernel", sorted(reference.COMPACT))
     def test_compact_kernels(self, sides, kernel):
         query, train = sides
@@ -188,6 +189,7 @@ class TestMethods:
         assert method == "expansions"
         assert_within(found[:, there(query)], expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("covariance", ["identity", "diag"])
     def test_near_pairs(self, covariance):
         spread = np.geomspace(10, 0.01, 100)
@@ -229,6 +231,7 @@ class TestWeights:
         dataset = xr.Dataset({n: ("o", column) for n, column in zip(names, train.T, strict=True)})
         yield dataset.assign(area=("o", weights)), "area", dkde.Catalog(features=names)
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("bandwidth", ["scott", 0.7])
     @pytest.mark.parametrize("covariance", ["identity", "full"])
     @pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])

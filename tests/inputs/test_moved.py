@@ -197,6 +197,7 @@ def test_a_folder_that_was_sent_without_its_times(tmp_path, kind, monkeypatch):
     assert not np.isnan(dkde.compare("r.zarr", "r.zarr").mean_difference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kinds("x.nc"))
 def test_data_elsewhere_under_another_name(tmp_path, kind):
     scored(tmp_path, kind)

@@ -73,6 +73,7 @@ QUICK = ("GeoPandas", "plain GeoParquet", "two files")
     "form", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FORMS]
 )
 class TestNamed:
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         ("features", "columns"),
         [(["y", "x"], (Y, X)), (["y"], (Y,)), (["depth", "x"], (DEPTH, X))],
@@ -83,6 +84,7 @@ class TestNamed:
         found = dkde.log_density(data, data, 0.7, features=features)
         np.testing.assert_allclose(found, plane(*columns), rtol=1e-9)
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("features", [["x", "y"], ["depth"]], ids=["points", "depth"])
     def test_a_filter(self, form, features, tmp_path):
         data = FORMS[form](frame(), tmp_path)

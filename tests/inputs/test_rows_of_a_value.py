@@ -37,6 +37,7 @@ def values(selector, **given):
     return found.rows.read(0, found.rows.n_rows, decode=True)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("chosen", "mask"),
     [
@@ -77,6 +78,7 @@ def test_with_a_filter_weights_and_other_rows(rows):
     np.testing.assert_allclose(weighted, expected, rtol=1e-12)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

@@ -217,6 +217,7 @@ class TestOnlyVariable:
         names = np.array([f"c{i}" for i in range(N)], object)
         return xr.Dataset({"emb": (("cell", "comp"), ROWS)}, {"cell": names})
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["nc", "zarr"])
     def test_is_the_feature_where_dims_of_rows_are_named(self, cells, tmp_path, form):
         path = tmp_path / f"d.{form}"

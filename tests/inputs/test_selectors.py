@@ -25,6 +25,7 @@ def read(rows):
     return rows.read(0, rows.n_rows, decode=True)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("selector", "n_rows"),
     [("train", 1078), ("train[:10]", 10), ("train[-10:]", 10), ("valid+test[5:9]", 363)],
@@ -33,6 +34,7 @@ def test_splits_ranges_and_sums(store, selector, n_rows):
     assert Catalog(store).rows(selector).n_rows == n_rows
 
 
+@pytest.mark.slow
 def test_a_source_may_be_a_path(store):
     catalog = Catalog(Path(store))
     assert catalog.rows("train[:10]").n_rows == 10
@@ -78,6 +80,7 @@ def test_a_file_of_several_splits_wants_one_named():
     assert Catalog(None).rows("digits::test").n_rows == 360
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
@@ -164,10 +167,12 @@ def test_names_may_hold_what_the_grammar_is_made_of(odd, selector, values):
         assert read(Catalog().rows(selector))[:, 0].tolist() == values
 
 
+@pytest.mark.slow
 def test_a_default_source_may_begin_at_home(odd):
     assert Catalog("~/d+e.zarr").rows("test").n_rows == 3
 
 
+@pytest.mark.slow
 def test_the_splits_of_the_data_set_come_before_files(odd, tmp_path, store):
     np.save("train", np.zeros((4, 3)))
     (tmp_path / "train.npy").rename("train")

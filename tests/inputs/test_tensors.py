@@ -79,6 +79,7 @@ def test_tensors_are_batches_of_an_import(tmp_path):
         dkde.import_rows([scipy.sparse.csr_matrix(ROWS)], tmp_path / "u.zarr")
 
 
+@pytest.mark.slow
 def test_arrays_of_jax_are_rows():
     jax = pytest.importorskip("jax")
     single = ROWS.astype(np.float32)

@@ -81,6 +81,7 @@ def test_data_that_the_user_names_are_opened(strange):
     assert dkde.verify(strange, sources={"x.npy": str(moved)})["blocks"] == 1
 
 
+@pytest.mark.slow
 def test_a_result_of_the_user_opens_what_it_names(strange):
     elsewhere = strange.parents[1] / "other" / "z.npy"
     shutil.move(strange.parent / "x.npy", elsewhere)
@@ -213,6 +214,7 @@ class TestOwn:
             os.chmod(path, mode)
 
 
+@pytest.mark.slow
 def test_a_template_of_a_map_is_data_too(tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()

@@ -108,6 +108,7 @@ def test_weights_by_name_and_as_arrays_are_filtered_alike(train):
         dkde.log_density(QUERY, train, 0.5, weights=FRAME.w.to_numpy()[:3], **options)
 
 
+@pytest.mark.sampled(3)
 def test_a_query_has_scores_of_the_rows_kept(train):
     found = dkde.log_density(train, QUERY, 0.5, features=XY, where={"query": WHERE})
     expected = dkde.log_density(FRAME[XY].to_numpy()[KEEP], QUERY, 0.5)
@@ -117,6 +118,7 @@ def test_a_query_has_scores_of_the_rows_kept(train):
         np.testing.assert_array_equal(found["when"], FRAME.when[KEEP])
 
 
+@pytest.mark.sampled(3)
 def test_cross_validation_leaves_out_rows_and_their_weights(train):
     found = dkde.cross_validate(
         train, bandwidths=[0.2, 0.8, 3.0], folds=3, features=XY, where=WHERE, weights="w"
@@ -173,6 +175,7 @@ def test_grids_become_points_with_their_coordinates():
     assert int(back.isnull().sum()) == 3
 
 
+@pytest.mark.sampled(4)
 def test_messages_name_rows_by_their_numbers_before_the_filter(train):
     rows = FRAME.copy()
     at = int(np.flatnonzero(KEEP)[4])
@@ -230,6 +233,7 @@ def test_hive_folders_read_only_the_row_groups_that_can_match(tmp_path):
     assert counted < (TRAFFIC.n_bytes - before) / 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("row_group_size", [1, 2, 100])
 @pytest.mark.parametrize(
     "where",

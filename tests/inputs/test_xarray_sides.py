@@ -65,6 +65,7 @@ def in_netcdf(array, path):
 
 
 class TestWeights:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("form", ["memory", "dask", "file"])
     @pytest.mark.parametrize("dims", [("time", "x"), ("x", "time"), ("x",), ("time",)])
     def test_go_by_the_names_of_their_dims(self, field, query, tmp_path, form, dims):

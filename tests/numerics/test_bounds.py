@@ -125,6 +125,7 @@ class TestCovered:
                 problem = Problem(query, train, h, weights, kernel=kernel)
                 assert_covered(problem, precision)
 
+    @pytest.mark.slow
     def test_rows_from_far_to_near(self) -> None:
         # Every tile holds a nearer row: sums are made relative to another as often as can be.
         train = np.linspace(100, 1, 300)[:, None]
@@ -173,6 +174,7 @@ class TestUse:
         assert (errors <= tol * np.maximum(1, np.abs(values))).all()
         assert_covered(there, "float64", tol=tol)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("precision", "smallest", "largest"), [("float64", 1e-15, 1e-12), ("float32", 1e-7, 1e-4)]
     )

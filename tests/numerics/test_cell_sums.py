@@ -115,7 +115,7 @@ def problem(random: np.random.Generator, d: int, kind: str) -> tuple[Any, ...]:
     return query, train, weights, hs, 10.0 ** random.uniform(-11, -2)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize(("d", "kind"), list(product((1, 2, 3), KINDS)))
 def test_bound_is_never_exceeded(d: int, kind: str) -> None:
     random = np.random.default_rng([d, KINDS.index(kind)])
@@ -304,6 +304,7 @@ def test_no_bit_depends_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(results)) == 1
 
 
+@pytest.mark.slow
 def test_sums_of_a_row_do_not_depend_on_the_other_query_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -319,6 +320,7 @@ def test_sums_of_a_row_do_not_depend_on_the_other_query_rows(
         assert cut.tobytes() == whole.tobytes()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_coefficients_are_made_once_for_all_blocks_and_threads(
@@ -424,6 +426,7 @@ def test_narrow_bandwidths_are_given_up_before_they_take_room() -> None:
     assert none.kept == none.others() == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_bandwidths_over_many_decades_in_one_call(d: int) -> None:
     random = np.random.default_rng(d)
@@ -448,7 +451,7 @@ def own_of(own: Array, train: Array, weights: Array | None = None) -> Own:
     return Own(starts, train[places], None if weights is None else weights[places])
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("d", "kind"), list(product((1, 2, 3), KINDS)))
 def test_own_rows_are_subtracted_within_the_bound(d: int, kind: str) -> None:
     random = np.random.default_rng([d, KINDS.index(kind), 1])
@@ -467,6 +470,7 @@ def test_own_rows_are_subtracted_within_the_bound(d: int, kind: str) -> None:
         assert partial.log_weight[counted] == pytest.approx(np.log(eligible), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_leaving_one_out_is_as_accurate_unless_the_row_dominates() -> None:
     random = np.random.default_rng(0)
     train = random.standard_normal((1500, 2))
@@ -505,6 +509,7 @@ def test_what_cancels_is_in_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (error > bounds).any()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("apart", [False, True])
 def test_folds_are_complements(d: int, apart: bool) -> None:

@@ -11,6 +11,7 @@ from dkde.numerics.translation import side_for, translation
 Number = np.longdouble
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("order", "tol"), [(8, 1e-3), (8, 1e-6), (12, 1e-6), (12, 1e-9), (16, 1e-9)]
 )

@@ -48,6 +48,7 @@ def assert_within_its_bound(x: Array, precision: str) -> None:
     assert (relative_error(x, precision) <= bound).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_accuracy_over_the_range(precision: str) -> None:
     spread = np.linspace(LEAST[precision], 0, 1_000_001)
@@ -56,6 +57,7 @@ def test_accuracy_over_the_range(precision: str) -> None:
     assert_within_its_bound(np.concatenate([spread, near, fine]).astype(precision), precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_at_the_borders_between_powers_of_two(precision: str) -> None:
     k = np.arange(0, int(-LEAST[precision] / np.log(2)))

@@ -139,6 +139,7 @@ class TestProfiles:
             slack = 1e-14 + 3e-16 / max(1 - u2, 3e-16) if name in COMPACT else 1e-14
             assert kernel.log_profile(u2) == pytest.approx(expected, rel=1e-13, abs=slack)
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("precision", ["float64", "float32"])
     @pytest.mark.parametrize("name", COMPACT)
     def test_compact_kernels_compiled(self, name: str, precision: str) -> None:
@@ -199,7 +200,7 @@ class TestProfiles:
 
 
 class TestRadii:
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(12)
     @pytest.mark.parametrize("generator", [np.random.RandomState, np.random.default_rng])
     @pytest.mark.parametrize("d", [1, 2, 3, 15])
     @pytest.mark.parametrize("name", DENSITIES)

@@ -27,7 +27,7 @@ def distances(name: str, query: Array, train: Array, precision: Any = "float64")
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 class TestDistances:
-    @pytest.mark.sampled(3)
+    @pytest.mark.sampled(27)
     @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32", "float64"])
     @pytest.mark.parametrize("shape", [(5, 7, 1), (3, 40, 13), (33, 17, 100)])
     def test_as_the_formula_says(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:

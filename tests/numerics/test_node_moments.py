@@ -110,7 +110,7 @@ def test_many_sums_are_right_to_within_their_doubts(case):
     assert max(shares_of_doubts(*case), default=0.0) <= 1
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize(("power", "d"), CASES)
 def test_rows_amid_the_data_meet_nodes_of_all_sizes(power, d):
     # Lest the test above has nothing to look at, and a doubt is mistaken for an error's size.

@@ -73,7 +73,7 @@ def exact(query: Array, train: Array, metric: str) -> Array:
 
 
 class TestDistances:
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(28)
     @pytest.mark.parametrize("metric", sorted(METRICS))
     @pytest.mark.parametrize("d", WIDTHS)
     def test_are_multiplied_by_the_factors_of_the_rows(self, d: int, metric: str) -> None:
@@ -86,7 +86,7 @@ class TestDistances:
         assert (np.abs(found - right) <= (2 * d + 7) * EPSILON * right).all()
         np.testing.assert_array_equal(least, found.reshape(GROUP, -1, CHUNK).min(axis=2))
 
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(24)
     @pytest.mark.parametrize("metric", sorted(METRICS))
     @pytest.mark.parametrize("d", WIDTHS)
     def test_are_exact_to_the_roundings_that_bounds_take(self, d: int, metric: str) -> None:
@@ -144,6 +144,7 @@ def profile(name: str, u2: Array) -> Array:
 
 
 class TestSums:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("near", [0.0, 0.7, 1e19, 1e200])
     @pytest.mark.parametrize("name", ["gaussian", "exponential"])
     @pytest.mark.parametrize("inverse", [1e-3, 1.0, 37.0])
@@ -215,6 +216,7 @@ class TestSums:
                 )  # fmt: skip
                 assert found == 1.0
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         "name", [name for name, kernel in KERNELS.items() if kernel.code >= COMPACT]
     )

@@ -126,6 +126,7 @@ class TestCovered:
 class TestNodes:
     """What is summed from moments, and what is not."""
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("kernel", KERNELS)
     def test_inside_no_pairs_are_taken(self, kernel: str) -> None:
         rows = np.random.default_rng(0).normal(size=(5000, 2))
@@ -185,6 +186,7 @@ class TestNodes:
         one, eight = walked(problem), walked(problem, n_shares=8)
         np.testing.assert_array_equal(one.stacked(), eight.stacked())
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("kernel", KERNELS)
     @pytest.mark.parametrize("d", [2, 3])
     def test_of_leaves_at_the_edge_pairs_are_those_of_a_few_pieces(

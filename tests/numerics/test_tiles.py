@@ -39,6 +39,7 @@ def test_tile_sizes_are_what_memory_is_planned_for() -> None:
 class TestContract:
     """Drawn problems."""
 
+    @pytest.mark.slow
     @settings(max_examples=few(250))
     @given(problems())
     def test_float64(self, problem: Problem) -> None:
@@ -96,6 +97,7 @@ def assert_between(problem: Problem, actual: Array, precision: str = "float64") 
 class TestEveryKernel:
     """As for the Gaussian, where kernels may be zero or steep."""
 
+    @pytest.mark.slow
     @settings(max_examples=few(250))
     @given(problems(kernels=tuple(KERNELS)))
     def test_float64(self, problem: Problem) -> None:
@@ -118,11 +120,13 @@ class TestEveryKernel:
         actual = score(problem, precision="float32")
         assert_within_32(actual, problem.expected(), problem.exponents())
 
+    @pytest.mark.slow
     @settings(max_examples=few(100))
     @given(problems(kernels=tuple(KERNELS), max_features=64))
     def test_panels_merge_to_the_whole(self, problem: Problem) -> None:
         assert_between(problem, score(problem, panels=len(problem.train_ranges)))
 
+    @pytest.mark.slow
     @settings(max_examples=few(100))
     @given(problems(kernels=tuple(KERNELS), max_features=8), st.data())
     def test_rows_around_the_edge(self, problem: Problem, data: st.DataObject) -> None:
@@ -165,6 +169,7 @@ class TestSupport:
             wider = replace(problem, bandwidths=np.array([h * (1 + 1e-5)]))
             assert np.isfinite(score(wider, precision=precision)).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", ["float64", "float32"])
     def test_at_the_edge_for_every_whole_number(self, precision: Any) -> None:
         h = np.arange(1.0, 4097)

@@ -161,6 +161,7 @@ def bytes_of(made):
     return [each.tobytes() for each in vars(made).values() if isinstance(each, np.ndarray)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d", [2, 20])
 def test_threads_and_ranges_make_no_difference(kind, d):

@@ -133,6 +133,7 @@ class TestLeftOut:
         assert (off <= found.errors[0]).all()
         assert found.effort.pairs.mean() < 0.6 * len(train)
 
+    @pytest.mark.slow
     def test_far_queries_cost_the_leaves_nearest_to_them(self) -> None:
         train, query = normal(20_000, 2), 1e6 + normal(64, 2, seed=1)
         found = walked(Problem(query, train, np.array([1.0])))
@@ -168,7 +169,7 @@ class TestLeftOut:
 class TestHard:
     """Rows, weights and bandwidths that a walk might stumble over."""
 
-    @pytest.mark.sampled(5)
+    @pytest.mark.sampled(15)
     @pytest.mark.parametrize("kernel", sorted(KERNELS))
     @pytest.mark.parametrize(
         "rows",
@@ -193,6 +194,7 @@ class TestHard:
         problem = Problem(normal(5, 2, seed=1), normal(300, 2), np.array([0.3, 3.0]), weights)
         assert_covered(replace(problem, kernel=kernel))
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("kernel", sorted(KERNELS))
     def test_bandwidths_over_12_decades_in_one_call(self, kernel: str) -> None:
         bandwidths = 10.0 ** np.arange(-6.0, 7)[::-1]

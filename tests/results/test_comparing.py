@@ -153,6 +153,7 @@ class TestWhichRows:
         b = dkde.score("test", "train", 3.0, source="digits")
         assert dkde.compare(a, b).attrs["split_b"] == "query"
 
+    @pytest.mark.slow
     def test_by_selector_and_by_xarray(self, npz):
         tree = dkde.open_dataset(npz)
         part = tree["query"].to_dataset().isel(sample=slice(5, 15))
@@ -256,6 +257,7 @@ class TestTheSameRows:
         # Of a run it is known in which folder it began.
         assert float(dkde.compare(tmp_path / "kept.zarr", kept["elsewhere"]).share_tied) == 1
 
+    @pytest.mark.slow
     def test_columns_in_another_order(self, kept):
         a, b = (
             dkde.score("x.csv", POINTS, 0.5, source=dkde.Catalog(features=names))
@@ -300,6 +302,7 @@ class TestTheSameRows:
         b = dkde.score("query", rows + 1, 0.5, source=str(tmp_path / "some.zarr"))
         assert int(dkde.compare(a, b).n) == 7
 
+    @pytest.mark.slow
     def test_of_one_lazy_split(self, npz):
         tree = dkde.open_dataset(npz)
         a, b = (dkde.score(tree["query"], tree[name], 0.5) for name in "ab")
@@ -318,6 +321,7 @@ class TestTheSameRows:
             found = dkde.compare(a, b, bandwidth=float(a.best_bandwidth))
         assert found.split_a == found.split_b
 
+    @pytest.mark.slow
     def test_of_a_result_whose_provenance_is_not_whole(self, kept):
         a = kept["csv"]
         provenance = json.loads(a.attrs["provenance"])
@@ -325,6 +329,7 @@ class TestTheSameRows:
         with pytest.warns(UserWarning, match="is not known whether .*does not record"):
             dkde.compare(a.assign_attrs(provenance=json.dumps(provenance)), a)
 
+    @pytest.mark.slow
     def test_what_cannot_be_told_is_said(self, kept):
         pairs = [
             (kept["npy"], dkde.score(TABLE, "train.csv", 0.5)),
@@ -451,6 +456,7 @@ class TestRefused:
         with pytest.warns(UserWarning, match="differences are of scores"):
             dkde.compare(none, scored(OTHER, kernel="univariate_gaussian"))
 
+    @pytest.mark.slow
     def test_several_bandwidths_and_no_best(self, npz):
         a, b = (dkde.score("query", "a", h, source=npz) for h in (0.5, [0.3, 0.5]))
         with pytest.raises(dkde.InputError, match="b has 2 bandwidths and no best one"):
@@ -461,12 +467,14 @@ class TestRefused:
         ):
             dkde.compare(a, b, bandwidth=0.4)
 
+    @pytest.mark.slow
     def test_a_coordinate_that_is_not_there(self, npz):
         a = dkde.score("query", "a", 0.5, source=npz)
         with pytest.raises(dkde.InputError, match="no coordinate 'species' to compare by"):
             dkde.compare(a, a, by="species")
 
 
+@pytest.mark.slow
 def test_a_covariance_is_no_other_unit(npz):
     """Densities are in the data's own units whatever the bandwidth matrix."""
     a = dkde.score("query", "a", 0.5, source=npz, covariance="full")

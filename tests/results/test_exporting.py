@@ -107,6 +107,7 @@ class TestTable:
         assert table.kind[15:].isna().all()
         assert len(table) == 18
 
+    @pytest.mark.slow
     def test_of_a_cross_validation_and_of_lazy_log_densities(self, tmp_path, suffix):
         path = tmp_path / f"o.{suffix}"
         result = dkde.cross_validate("all", [1.0, 3.0, 9.0], source="digits", folds=3, pca=15)
@@ -124,6 +125,7 @@ class TestTable:
         assert np.array_equal(table.log_density, lazy.compute().values)
 
 
+@pytest.mark.slow
 def test_netcdf_holds_all_of_it(swept, tmp_path):
     path = tmp_path / "o.nc"
     dkde.export(swept, path)
@@ -155,6 +157,7 @@ class TestRefused:
         dkde.export(swept, path, overwrite=True)
         assert path.read_text().startswith("split,")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("suffix", "package", "extra"), [("parquet", "pyarrow", "tables"), ("nc", "h5py", "netcdf")]
     )

@@ -65,6 +65,7 @@ def test_summaries_have_a_line_for_each(scores, maps):
     assert "<svg" in dkde.summary(maps)._repr_html_()
 
 
+@pytest.mark.slow
 def test_reports(scores, maps, tmp_path):
     for result in (scores, maps):
         dkde.report(result, tmp_path / "r.html")

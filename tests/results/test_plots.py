@@ -119,6 +119,7 @@ def test_a_map_of_no_density_and_of_missing_ones():
         np.testing.assert_array_equal(np.ma.getmaskarray(drawn).reshape(2, 3), np.isnan(shown))
 
 
+@pytest.mark.slow
 def test_pictures_of_a_split_and_of_rows_of_it(tmp_path):
     dkde.import_dataset("digits", tmp_path / "d.zarr")
     split = dkde.open_dataset(tmp_path / "d.zarr")["test"]

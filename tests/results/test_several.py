@@ -132,6 +132,7 @@ def test_plans_and_runs_have_summaries(tmp_path):
     assert "0 of 1" in str(dkde.summary(dkde.status(tmp_path / "s.zarr")))
 
 
+@pytest.mark.slow
 def test_estimators_show_what_was_fitted():
     fitted = dkde.KernelDensity(bandwidth=0.5)
     assert 'class="dkde"' not in fitted._repr_html_()

@@ -70,6 +70,7 @@ def test_a_run_records_its_filter_resumes_by_it_and_reads_its_rows_again(place):
     np.testing.assert_array_equal(again.read(0, again.n_rows, decode=True), rows)
 
 
+@pytest.mark.sampled(4)
 def test_the_command_line_filters_rows(place):
     name, where = place
     found = CliRunner().invoke(

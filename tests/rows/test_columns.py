@@ -41,6 +41,7 @@ def expected(*columns):
 
 
 class TestChosen:
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("kind", ["{}.csv", "{}.zarr::train"])
     @pytest.mark.parametrize("names", [["east"], ["depth", "east"], NAMES])
     def test_of_files_and_data_sets(self, folder, kind, names):

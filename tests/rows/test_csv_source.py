@@ -81,6 +81,7 @@ def put_as(path: Path, form: str) -> Path:
 FORMS = ("one", "gzipped", "folder", "pattern")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("form", FORMS)
 def test_any_range_is_those_rows(path: Path, form: str, small_blocks: None) -> None:
     source = source_of(put_as(path, form))
@@ -199,6 +200,7 @@ def outcome(path: Path) -> Any:
     return found, {str(each.message) for each in said}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
 def test_odd_text_is_read_or_refused_as_loaded_text_is(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch

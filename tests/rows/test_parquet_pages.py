@@ -165,7 +165,7 @@ TABLE = pa.table({
 })  # fmt: skip
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("options", [
     {}, {"data_page_version": "2.0"}, {"use_dictionary": False}, {"compression": "zstd"},
     {"compression": "none", "data_page_size": 1000}, {"row_group_size": 777},

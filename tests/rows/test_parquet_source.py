@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("row_group_size", [7, 1000, N])
 def test_any_range_is_those_rows(tmp_path: Path, row_group_size: int) -> None:
     pq.write_table(TABLE, tmp_path / "x.parquet", row_group_size=row_group_size)
@@ -64,6 +65,7 @@ def test_any_range_is_those_rows(tmp_path: Path, row_group_size: int) -> None:
     np.testing.assert_array_equal(source.read_columns(8, 30, (2, 0)), X[8:30][:, [2, 0]])
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, N), min_size=2, max_size=12))
 def test_files_are_one_table_however_it_is_read(folder: Path, borders: list[int]) -> None:

@@ -141,6 +141,7 @@ class TestReading:
 
 
 class TestDamage:
+    @pytest.mark.slow
     def test_of_a_chunk_names_its_rows(self, tmp_path):
         x = array(tmp_path / "x.zarr", rows(1000), 10, 500)
         damage(tmp_path / "x.zarr/c/1/0")  # of the second shard's fifty chunks one

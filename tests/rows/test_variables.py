@@ -105,6 +105,7 @@ def close(result, truth):
 
 
 class TestStoresAndFiles:
+    @pytest.mark.sampled(4)
     def test_a_grid_comes_back_as_a_grid(self, files, grid):
         points, query = files
         catalog = dkde.Catalog(features=FEATURES)
@@ -117,12 +118,14 @@ class TestStoresAndFiles:
         assert int(result.month) == 3
         close(dkde.log_density(query, points, H, source=catalog), result.log_density)
 
+    @pytest.mark.sampled(4)
     def test_weights_are_a_variable(self, files, grid):
         points, query = files
         catalog = dkde.Catalog(features=FEATURES)
         result = dkde.score(query, points, H, source=catalog, weights="w").isel(bandwidth=0)
         close(result.log_density, expected(opened(points), grid, weights=opened(points).w.values))
 
+    @pytest.mark.sampled(4)
     def test_ranges_and_several_stores(self, files):
         points, _ = files
         catalog = dkde.Catalog(features=FEATURES)
@@ -411,6 +414,7 @@ class TestRefusals:
             call()
         assert "\n" not in str(error.value)
 
+    @pytest.mark.sampled(4)
     def test_without_features_the_variables_are_listed(self, files):
         path, _ = files
         with pytest.raises(dkde.InputError, match=r"which of its variables .*a \(obs\)"):
@@ -433,6 +437,7 @@ class TestRefusals:
 
 
 class TestInfo:
+    @pytest.mark.sampled(4)
     def test_figures_are_those_of_the_values(self, files, points):
         path, _ = files
         described = dkde.describe(path)

@@ -120,6 +120,7 @@ def test_a_plan_of_another_form_is_damaged(plan):
         check_plan("r.zarr", plan, "begin it anew")
 
 
+@pytest.mark.slow
 def test_the_traps_are_traps(made):
     root, _ = made
     assert Path(root / "made/traps/fifo").is_fifo()

@@ -64,6 +64,7 @@ class TestResults:
         assert dkde.verify(name, blocks="all")["blocks"] == 4
         assert dkde.status(name)["complete"]
 
+    @pytest.mark.slow
     def test_that_are_replaced_stay_in_the_history(self):
         first = score("r.icechunk")
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
@@ -135,6 +136,7 @@ class TestResults:
 
 
 class TestBranches:
+    @pytest.mark.slow
     def test_take_results_of_their_own(self):
         score("r.icechunk")
         found = opened()
@@ -220,6 +222,7 @@ class TestKills:
         assert_array_equal(found.log_density, score().log_density)
         assert len(calls) <= 1
 
+    @pytest.mark.slow
     def test_before_a_second_commit_the_first_is_visible(self, monkeypatch):
         first = score("r.icechunk").log_density.values
         with monkeypatch.context() as patch:
@@ -242,6 +245,7 @@ class TestKills:
         score("r.icechunk")
         assert sorted(os.listdir()) == ["q.npy", "r.icechunk", "x.npy"]
 
+    @pytest.mark.slow
     def test_a_run_that_was_begun_anew_commits_nothing(self, monkeypatch):
         write = repository_publication.write_result
         score("r.icechunk")
@@ -268,6 +272,7 @@ class TestExtensions:
         np.save("more.npy", np.random.default_rng(1).normal(size=(50, 3)))
         return score("r.icechunk")
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         ("name", "output"),
         [
@@ -283,6 +288,7 @@ class TestExtensions:
         with pytest.raises(dkde.InputError, match="already"):
             dkde.extend(name, train="more.npy", output=output)
 
+    @pytest.mark.slow
     def test_of_a_snapshot_need_another_place(self):
         snapshot = commits()[0]
         with pytest.raises(dkde.DkdeError, match=snapshot):

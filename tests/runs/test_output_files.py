@@ -165,6 +165,7 @@ def test_nothing_half_written_is_left(data, monkeypatch):
     assert dkde.verify("scores.zarr")["exact"]
 
 
+@pytest.mark.slow
 def test_a_store_of_such_a_name_goes_on_as_one(data, monkeypatch):
     score(data, "r.zarr")
     os.rename("r.zarr", "scores.csv")  # as earlier versions made it
@@ -275,6 +276,7 @@ def test_a_process_that_is_killed_at_the_end(data, step):
     np.testing.assert_array_equal(densities("scores.csv"), whole)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("step", ["finish", "_give_up", "_remove"])
 def test_what_a_process_left_that_was_killed_as_it_finished_goes(data, monkeypatch, step):
     def killed(*_):

@@ -108,6 +108,7 @@ def test_a_result_of_selectors_of_urls_is_verified(data, bucket):
     assert dkde.verify(f"{bucket}/R.zarr", trust_sources=True)["exact"]
 
 
+@pytest.mark.slow
 def test_another_content_is_refused(data, source, bucket, sweep, monkeypatch):
     sweep(output=f"{bucket}/r.zarr")
     np.savez("b.npz", train=rows_of(TRAIN, 5), valid=rows_of(VALID, 1), test=rows_of(50, 2))

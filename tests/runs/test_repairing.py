@@ -171,6 +171,7 @@ def test_a_folder_of_a_user_is_no_leftover():
         dkde.clean("nothing")
 
 
+@pytest.mark.slow
 def test_an_older_result_is_moved_back(half, expected):
     """As after a kill between the two steps of a replacement."""
     dkde.run_part("r.zarr", 1, 2)

@@ -219,6 +219,7 @@ class TestUnfinished:
         assert found["blocks"] > 0
         assert "engine was" in found["elsewhere"]
 
+    @pytest.mark.slow
     def test_the_test_rows_of_a_sweep_are_cut_as_recorded(self, folder, later):
         expected = sweep()
         with dkde.init_only():

@@ -161,6 +161,7 @@ class TestGoingOn:
         sessions = json.loads(xr.open_zarr(output).attrs["run"])["sessions"]
         assert sum(session["blocks"] for session in sessions) == len(calls)
 
+    @pytest.mark.slow
     def test_what_is_done_is_said(self, call, output):
         error = stopped(call, 4, output=output)
         assert any("4 of " in note and "the same call goes on" in note for note in error.__notes__)
@@ -319,6 +320,7 @@ class TestStore:
         call(output=output)
         assert os.listdir(output.parent) == ["r.zarr"]
 
+    @pytest.mark.slow
     def test_a_run_that_goes_on_lies_beside_it(self, digits, output):
         stopped(lambda **k: CALLS["score"](source=digits, **k), 9, output=output)
         assert os.listdir(output.parent) == ["r.zarr.run"]
@@ -385,6 +387,7 @@ class TestRefusals:
             dkde.score(**asked | change)
         assert sorted((p, p.stat().st_mtime_ns) for p in output.parent.rglob("*")) == before
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("form", ["npy", "data set", "array", "zarr"])
     def test_changed_inputs(self, tmp_path, output, form, arrays):
         query, train = arrays[0], arrays[1].copy()
@@ -430,7 +433,7 @@ class TestRefusals:
         # What is complete may be looked at from anywhere.
         call()
 
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(12)
     @pytest.mark.parametrize("restart", [False, True])
     @pytest.mark.parametrize("kind", ["data set", "group", "folder", "file", "version 2"])
     def test_what_is_no_result_is_left_alone(self, tmp_path, digits, output, kind, restart):
@@ -531,6 +534,7 @@ class TestRefusals:
         (session,) = json.loads(whole[0].attrs["run"])["sessions"]
         assert session["blocks"] == len(most)
 
+    @pytest.mark.slow
     def test_a_restart_that_is_refused_holds_nothing(self, digits, output):
         def call(**keywords):
             return CALLS["score"](source=digits, output=output, **keywords)
@@ -633,6 +637,7 @@ class TestDamage:
         )
         assert_same(result, expected)
 
+    @pytest.mark.slow
     def test_one_whose_run_was_finished_by_another_meanwhile(self, digits, output):
         """It says so, and the result of the other stays."""
         done = []

@@ -302,6 +302,7 @@ class TestCommits:
         assert commits._bytes == 0
         assert len(again(records).blocks()) == 100
 
+    @pytest.mark.slow
     def test_a_disk_that_is_slow_makes_blocks_wait(
         self, records, segments, commits, monkeypatch, never
     ):
@@ -397,6 +398,7 @@ class TestCommits:
         assert set(again(records).blocks()) == {Key(0), Key(1), Key(2)}
 
 
+@pytest.mark.slow
 def test_a_name_of_more_blocks_than_any_run_writes_is_not_believed():
     assert len(listed("0123456789ab-000001-r0-1048575.npz")) == 2**20
     assert listed("0123456789ab-000001-r0-99999999999999.npz") is None

@@ -139,6 +139,7 @@ def test_of_many_that_find_it_dead_one_takes_over(records):
         winners[0].end("done")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lower", ["first", "second"])
 def test_of_two_that_begin_at_once_one_goes_on(records, monkeypatch, lower):
     """The second begins after the first has looked, and before it says that it holds the run."""
@@ -207,6 +208,7 @@ def test_on_another_host_heartbeats_count_whatever_the_clocks(ledger, records, c
         ledger(2).begin()
 
 
+@pytest.mark.slow
 def test_where_the_stores_clock_was_put_back_another_heartbeat_is_waited_for(
     ledger, records, monkeypatch
 ):

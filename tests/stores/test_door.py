@@ -214,6 +214,7 @@ CALLS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", ["bare", "in a list", "in lists", "in an array of objects"])
 @pytest.mark.parametrize("call", CALLS)
 def test_an_opened_array_is_refused(call, form, mark):
@@ -286,6 +287,7 @@ def test_metadata_that_nest_too_deeply_are_refused():
         check_metadata("s", "x/zarr.json", b"[" * 100_000 + b"]" * 100_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.filterwarnings("ignore")
 def test_what_zarr_and_xarray_write_is_known(version, tmp_path):

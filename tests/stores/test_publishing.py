@@ -137,6 +137,7 @@ class TestWhereNothingWas:
         message = "is a link to another place" if "link" in what else PUT
         refused(message, folder / "a.npy", store, lambda: put(store, what), overwrite=overwrite)
 
+    @pytest.mark.sampled(4)
     def test_a_free_place_is_taken(self, folder, system):
         import_dataset(folder / "a.npy", folder / "s.zarr")
         np.testing.assert_array_equal(rows(folder / "s.zarr"), A)
