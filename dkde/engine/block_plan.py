@@ -300,7 +300,7 @@ def make_plan(
             panel_rows = leaves_panel(train, n_features)
         if cut[0] is None and line_rows is not None:
             # Each block reads all panels, unless they stay in memory: then there are fewer.
-            stays = train.is_held(n_features) or panel_rows >= train.rows
+            stays = train.is_held or panel_rows >= train.rows
             query_rows = _grid_rows(query.rows, line_rows, by_bytes, stays)
         there = min(query_rows, query.rows), min(panel_rows, train.rows)
         n_shares = leaves_shares(*there, MIN_QUERY_ROWS)

@@ -342,6 +342,6 @@ def _runs(order: Numbers, n_rows: int) -> Numbers:
 
 def _bytes_read(side: SideSize, times: int, n_features: int) -> int:
     """Return the bytes of a side that are read from a store, so many times."""
-    if side.is_held(n_features) or side.is_view:
+    if side.is_held or side.is_view:
         return 0
     return times * side.rows * side.stored_row_bytes(n_features)

@@ -104,7 +104,7 @@ class LeafBytes:
         Each thread makes those of a panel. Others wait until it is their turn to be merged: see
         :mod:`dkde.engine.whole_moments`. 0 where none are made.
         """
-        if not self.has_cells or (self._is_one and self.train.is_held(self.n_features)):
+        if not self.has_cells or (self._is_one and self.train.is_held):
             return 0
         n_making = min(n_threads, ceil(self.train.rows / self.panel_rows))
         found = most_moment_bytes(self.n_features) + self._sparse_bytes
@@ -123,7 +123,7 @@ class LeafBytes:
         """Return whether training rows, once they are in leaves, stay there for all blocks."""
         if self.train.index_bytes:
             return False  # what is read depends on the query rows
-        return self._is_one or self.train.is_held(self.n_features)
+        return self._is_one or self.train.is_held
 
     @property
     def _has_shares(self) -> bool:
@@ -202,7 +202,7 @@ def query_row_bytes(n_features: int) -> int:
 def leaves_panel(train: SideSize, n_features: int) -> int:
     """Return the training rows of a panel whose rows are put in leaves."""
     rows, nbytes = READ_PANEL if n_features <= _MANY_FEATURES else WIDE_PANEL
-    if train.is_held(n_features):
+    if train.is_held:
         rows, nbytes = RESIDENT_PANEL
     largest = max(1, min(rows, nbytes // tree_row_bytes(n_features)))
     n_panels = ceil(train.rows / largest)

@@ -39,6 +39,8 @@ class SideSize:
         Whether rows have scales of their own.
     chunk_rows : int
         The rows of a chunk, where chunks are decoded whole; else 1.
+    is_held : bool
+        Whether all values are in memory, or follow from values that are.
     """
 
     rows: int
@@ -55,10 +57,7 @@ class SideSize:
     is_grouped: bool = False
     is_scaled: bool = False
     chunk_rows: int = 1
-
-    def is_held(self, n_features: int) -> bool:
-        """Return whether all values are in memory, and not only some that others follow from."""
-        return self.resident_bytes >= self.rows * self.stored_row_bytes(n_features)
+    is_held: bool = False
 
     def stored_row_bytes(self, n_features: int) -> int:
         """Return the bytes of a row as stored; ``n_features`` is their number after a map."""

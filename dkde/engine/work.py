@@ -284,6 +284,7 @@ def _size(side: Side, task: Task) -> SideSize:
         is_scaled=side.scales is not None,
         is_grouped=side.groups is not None,
         chunk_rows=max(innermost(source).chunk_rows for source in sources),
+        is_held=rows.is_held,
     )
 
 

@@ -164,6 +164,11 @@ class Filtered(RowSource):
         """Return the bytes of values that the source holds in memory, and of the bits."""
         return int(self.wrapped.resident_bytes + self.kept.nbytes)
 
+    @property
+    def is_held(self) -> bool:
+        """Return whether all values are in memory, or follow from values that are."""
+        return self.wrapped.is_held
+
     def owned(self) -> Filtered:
         """Return the same values, where those in a caller's memory are copies of them."""
         return Filtered(self.wrapped.owned(), self.kept)

@@ -132,6 +132,11 @@ class RowSource:
         return 0
 
     @property
+    def is_held(self) -> bool:
+        """Return whether all values are in memory, or follow from values that are."""
+        return self.resident_bytes >= self.shape[0] * self.row_bytes
+
+    @property
     def is_lazy(self) -> bool:
         """Return whether values must be computed first: even a sample may take long, or fail."""
         return False
@@ -271,6 +276,11 @@ class Derived(RowSource):
     def resident_bytes(self) -> int:
         """Return the bytes of values that the source holds in memory."""
         return self.wrapped.resident_bytes
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether all values are in memory, or follow from values that are."""
+        return self.wrapped.is_held
 
     @property
     def is_lazy(self) -> bool:

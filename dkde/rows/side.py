@@ -268,8 +268,8 @@ class Rows:
 
     @property
     def is_held(self) -> bool:
-        """Return whether all values are in memory, and not only some that others follow from."""
-        return self.resident_bytes >= self.n_rows * self.itemsize * self.n_stored_features
+        """Return whether all values are in memory, or follow from values that are."""
+        return all(part.source.is_held for part in self.parts)
 
     def read(
         self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None

@@ -159,6 +159,11 @@ class VariablesSource(RowSource):
         """Return the bytes that the source holds in memory."""
         return sum(variable.nbytes for variable in self.variables if in_memory(variable))
 
+    @property
+    def is_held(self) -> bool:
+        """Return whether all values are in memory."""
+        return all(map(in_memory, self.variables))
+
     def owned(self) -> VariablesSource:
         """Return the same values, where those in a caller's memory are copies of them."""
         made, (variables, *others) = self.__reduce__()

@@ -44,6 +44,7 @@ def side_sizes(draw: st.DrawFn) -> SideSize:
         decoded_itemsize=draw(st.sampled_from([1, 4, 8])),
         resident_bytes=draw(st.sampled_from([0, 10**6])),
         copies=draw(st.integers(0, 2)),
+        is_held=draw(st.booleans()),
     )
 
 
@@ -235,7 +236,7 @@ def test_trees_take_what_is_planned(d: int) -> None:
 
 
 def test_what_blocks_share_is_there_once_for_all_threads() -> None:
-    memory = replace(size(10**6), resident_bytes=24 * 10**6, is_view=True)
+    memory = replace(size(10**6), resident_bytes=24 * 10**6, is_view=True, is_held=True)
     plan = make_plan(size(50_000), memory, n_features=3, n_bandwidths=1, in_leaves=True)
     assert plan.n_shares > 1
     assert plan.shared_bytes > 10**6 * leaf_plan.tree_row_bytes(3)

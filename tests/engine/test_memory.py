@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from dkde.engine.leaf_plan import tree_row_bytes
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
 from dkde.rows.row_source import RowSource
+from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource, ZarrSource
+from dkde.rows.sphere import on_sphere
 
 # They measure memory or time, or start many processes.
 pytestmark = pytest.mark.alone
@@ -97,7 +100,7 @@ def allocated_by_run(work: Work) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["in memory", "weighted, in a store", "folds"])
+@pytest.mark.parametrize("kind", ["in memory", "weighted, in a store", "folds", "places"])
 def test_rows_in_leaves_take_what_is_planned(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
     n_train = 60_000 if kind == "folds" else 600_000
@@ -108,6 +111,12 @@ def test_rows_in_leaves_take_what_is_planned(tmp_path: Path, kind: str) -> None:
         work = work_of(both, both, np.geomspace(0.05, 0.5, 20))
     elif kind == "in memory":
         work = work_of(query, side_of(train), [0.1])
+    elif kind == "places":
+        degrees = (side_of(10 * rows[:, :2]).rows for rows in (train[:20_000], train))
+        work = work_of(*(Side(on_sphere(rows)) for rows in degrees), [0.01])
+        assert work.plan.n_readings == 1
+        assert not work.survey().by_cells
+        work = replace(work, plan=work.plan.knowing_cells(False))
     else:
         array = zarr.create_array(
             LocalStore(tmp_path / "rows"), shape=train.shape, chunks=(2**14, 4), dtype="f8"

@@ -136,7 +136,9 @@ def test_rows_in_random_order_give_the_same_bits_with_an_index_and_without(tmp_p
 
 def test_a_plan_has_room_with_regions_and_without_until_the_survey_knows() -> None:
     work = work_of(side_of(mixture(5000, 2)), side_of(mixture(20_000, 1)), [0.1])
-    size = replace(work.plan.train, index_bytes=10_000, resident_bytes=0, is_view=False)
+    size = replace(
+        work.plan.train, index_bytes=10_000, resident_bytes=0, is_view=False, is_held=False
+    )
     plan = replace(work.plan, train=size)
     both = [plan.knowing_regions(each) for each in (True, False)]
     for threads in (1, 8):

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import kstest, vonmises_fisher
 
 import dkde
+from dkde.engine import leaf_blocks
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, in_radians
 from dkde.numerics.sphere import ROUNDING, degrees, unit_vectors
 
@@ -279,6 +280,30 @@ class TestUnits:
         wrong = Part(ArraySource(rows), 0, 5, "p", features=("lat", "lon"), units=("rad", "rad"))
         with pytest.raises(dkde.InputError, match="it is unknown which column is the latitude"):
             Options(VMF).prepared(Side(Rows((wrong,))))
+
+    @pytest.mark.parametrize("is_lazy", [False, True])
+    def test_leaves_are_made_once_of_places_in_memory(self, is_lazy, monkeypatch):
+        made, make = [], leaf_blocks.train_rows
+
+        def counted(*args, **options):
+            made.append(1)
+            return make(*args, **options)
+
+        monkeypatch.setattr(leaf_blocks, "train_rows", counted)
+        lat, lon = places(3000).T
+        lon = da.from_array(lon, chunks=1000) if is_lazy else lon
+        rows = xr.Dataset({"lat": ("obs", lat), "lon": ("obs", lon)})
+        model = dkde.KernelDensity(bandwidth=0.1, lat="lat", lon="lon", kernel="vonmises_fisher")
+        model.fit(rows)
+        query = xr.Dataset(
+            {name: ("obs", places(900)[:, j]) for j, name in enumerate(("lat", "lon"))}
+        )
+        first, again = (
+            np.asarray(model.score_samples(query.isel(obs=part)))
+            for part in (slice(700), slice(200, None))
+        )
+        np.testing.assert_allclose(first[200:], again[:500], rtol=1e-9)
+        assert len(made) == (2 if is_lazy else 1)
 
     def test_a_plane_metric_warns_once(self):
         rows = xr.Dataset(

@@ -548,3 +548,14 @@ class TestMemory:
         n_bytes = 300_000 * n_features * source.dtype.itemsize
         taken = allocated(lambda: source.read(0, 300_000)) / n_bytes
         assert taken <= 1 + work.plan.train.copies
+
+
+def test_rows_are_held_where_every_variable_is_in_memory(points, tmp_path):
+    chosen = points[["a", "b"]]  # of two dtypes: values take more than what they follow from
+    chosen.to_netcdf(tmp_path / "points.nc")
+    half = chosen.assign(b=chosen.b.chunk(obs=10))
+    with xr.open_dataset(tmp_path / "points.nc") as opened:
+        for rows, is_held in ((chosen, True), (half, False), (opened, False)):
+            model = dkde.KernelDensity(bandwidth=H).fit(rows)
+            assert model._train.rows.is_held == is_held
+            assert model.score_samples(rows).shape == (N,)
