@@ -268,11 +268,16 @@ def _of_images(case: Case) -> float:
         if isinstance(axis, dkde.Periodic):
             size = 4 * axis.period
         elif axis is not None:
+            low, high = axis
             ends = [abs(end) for end in axis if end is not None]
-            spread = np.nanmax(np.abs(np.concatenate([case.query[:, j], case.train[:, j]])))
-            size = 2 * max(ends) + (2 * spread if case.covariance is not None else 0)
-            # Of a power of two, a unit at most; else nothing.
-            size *= 1.0 if len(ends) == 2 or case.covariance is not None else 0.08
+            if case.covariance is not None:
+                spread = np.nanmax(np.abs(np.concatenate([case.query[:, j], case.train[:, j]])))
+                size = 2 * max(ends) + 2 * spread
+            else:
+                size = 0.5 * max(low, -high, 0.0) if len(ends) == 2 else 0.0
+                # Of a power of two beside a bound beyond which images are further from zero.
+                outer = [max(high or 0.0, 0.0), max(-(low or 0.0), 0.0)]
+                size += 0.16 * max(end for end in outer)
         else:
             continue
         total += 8 * UNIT * size / (1.0 if case.covariance is None else float(case.covariance[j]))

@@ -45,7 +45,7 @@ def allow_for_rounded_rows(
         # With a map, training rows beside an axis with bounds may be longer than the query row, by
         # no more than adds half of that.
         moved += task.images.rounding(origin) * (1.0 if rows.linear is None else 1.5)
-        of_distance += task.images.relative
+        of_distance += task.images.relative(origin)
     if rows.linear is not None and (map_ := rows.linear.rounding) is not None:
         moved += 2 * map_.of_length * _lengths(values)
         of_distance += map_.of_length

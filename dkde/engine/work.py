@@ -23,7 +23,7 @@ from dkde.numerics.summaries import Summaries
 from dkde.rows.grid import rows_of_a_line
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Side
-from dkde.rows.sources import ArraySource
+from dkde.rows.sources import ArraySource, in_memory
 from dkde.stores.absent import saying
 from dkde.typing import FloatArray
 
@@ -124,8 +124,8 @@ class Work:
         """
         side = self.train
         rows, others = side.rows, (side.weights, side.groups, side.scales)
-        sources = [*(part.source for part in rows.parts), *filter(None, others)]
-        stay = rows.is_held and not any(source.is_lazy for source in sources)
+        stay = rows.is_held and not any(part.source.is_lazy for part in rows.parts)
+        stay = stay and all(map(in_memory, filter(None, others)))
         return replace(self, train_key=train_key if stay else "")
 
     def cut_like(self, other: "Work") -> "Work":

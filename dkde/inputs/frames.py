@@ -144,13 +144,14 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
     role : str
         The name of the data, for messages.
     others : sequence of str, optional
-        The features of the other side. They are kept whatever they hold, and other columns are
-        left out without a warning.
+        The features of the other side. They are kept, and other columns are left out without a
+        warning.
 
     Raises
     ------
     InputError
-        When no column of numbers is left, or an integer is beyond 2**53.
+        When no column of numbers is left, a feature of the other side holds none, or an integer is
+        beyond 2**53.
     """
     if not isinstance(data, pd.DataFrame):
         check_listed(data, role)
@@ -163,6 +164,8 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
         for i, (name, column) in enumerate(zip(frame.columns, held, strict=True))
         if name in known or (column.dtype is not None and column.is_quantity)
     ]
+    if others is not None:
+        check_numbers(role, [str(frame.columns[i]) for i in taken], [held[i] for i in taken])
     if len(taken) < len(held):
         if not taken:
             raise InputError(no_numbers(role, frame.kinds))

@@ -32,7 +32,7 @@ _UNIT = 2.0**-53
 # power of two near a bound.
 _RELATIVE = 16 * _UNIT
 # Of a distance: where it were more, units of a power of two are taken for themselves.
-_MOST_UNITS = 1024
+_MOST_UNITS = 64
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,9 @@ class AxisImages:
         the distance, which is at least ``|x - B|``: nothing is to be added, however far away a
         bound is. Beyond a power of two E, further from zero, numbers are coarser than ``x`` is, and
         the image is rounded by a unit of E, see :meth:`relative`. That is added here where B is so
-        near to E that it is too many units of the distance. Images between two bounds that are
-        further than a reflection are at least as far away as the bounds are apart.
+        near to E that it is too many units of the distance. With an origin r, rows are rounded as
+        ``x - r`` is, and so are images. Images between two bounds that are further than a
+        reflection are at least as far away as the bounds are apart.
 
         Parameters
         ----------
@@ -186,23 +187,34 @@ class AxisImages:
             size = 2 * (self.high - self.low)
             return 4 * _UNIT * (size + (max(map(abs, ends)) if origin is None else 0.0))
         size = 0.0 if len(ends) < 2 else max(self.low, -self.high, 0.0)
-        if any(_units_of_distance(end) > _MOST_UNITS for end in ends):
-            size += 0.3 * max(map(abs, ends))  # a unit, of no more than 1.2 times the bound
         if origin is not None:
             size += 2 * max(abs(end - origin) for end in ends)
+        else:
+            near = [end for end in self._outer if _units_of_distance(end) > _MOST_UNITS]
+            size += 0.3 * max(map(abs, near), default=0.0)  # a unit, of at most 1.2 times the bound
         return 4 * _UNIT * size
 
-    @property
-    def relative(self) -> float:
+    def relative(self, origin: float | None) -> float:
         """Return what a distance to an image may be off by, relative to itself.
 
         An image that is beyond a power of two E, at a bound B, is rounded by a unit of E, and is at
-        least as far as B is from E.
+        least as far as B is from E. Images that are nearer to zero than rows are, are exact.
+
+        Parameters
+        ----------
+        origin : float or None
+            What was subtracted from the coordinate.
         """
-        if self._is_a_period:
+        if self._is_a_period or origin is not None:
             return _RELATIVE
-        units = [_units_of_distance(end) for end in (self.low, self.high) if isfinite(end)]
+        units = map(_units_of_distance, self._outer)
         return _RELATIVE + _UNIT * max((n for n in units if n <= _MOST_UNITS), default=0.0)
+
+    @property
+    def _outer(self) -> list[float]:
+        """Return the bounds whose images are further from zero than the rows are."""
+        ends = (max(self.high, 0.0), min(self.low, 0.0))
+        return [end for end in ends if isfinite(end)]
 
     @property
     def _is_a_period(self) -> bool:
@@ -210,7 +222,7 @@ class AxisImages:
 
 
 def _units_of_distance(bound: float) -> float:
-    """Return the power of two that is nearest to a bound, over its distance from it; 0 for 0.
+    """Return a power of two beside a bound, over its distance from it, the larger; 0 for 0.
 
     Examples
     --------
@@ -220,8 +232,7 @@ def _units_of_distance(bound: float) -> float:
     part = abs(frexp(bound)[0])  # from 0.5 on, below 1
     if part == 0.0:
         return 0.0
-    nearest = 0.5 if part < 0.75 else 1.0
-    return nearest / abs(part - nearest) if part != nearest else inf
+    return inf if part == 0.5 else max(0.5 / (part - 0.5), 1.0 / (1.0 - part))
 
 
 @dataclass(frozen=True)
@@ -276,10 +287,18 @@ class Images:
             for axis in self.axes
         )
 
-    @property
-    def relative(self) -> float:
-        """Return what a distance may be off by, relative to itself, as images are rounded."""
-        return max(axis.relative for axis in self.axes)
+    def relative(self, origin: FloatArray | None) -> float:
+        """Return what a distance may be off by, relative to itself, as images are rounded.
+
+        Parameters
+        ----------
+        origin : array (n_stored_features,), optional
+            As for :meth:`beside`.
+        """
+        return max(
+            axis.relative(None if origin is None else float(origin[axis.stored]))
+            for axis in self.axes
+        )
 
     def within(self, origin: FloatArray | None, reach: float) -> "Region":
         """Return the region that is at most so far from the support, of rows as they are read."""

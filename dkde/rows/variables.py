@@ -161,8 +161,9 @@ class VariablesSource(RowSource):
 
     @property
     def is_held(self) -> bool:
-        """Return whether all values are in memory."""
-        return all(map(in_memory, self.variables))
+        """Return whether all values are in memory; those of a grid follow from far fewer."""
+        dims = set(self.dims)
+        return all(in_memory(each) and dims <= set(each.dims) for each in self.variables)
 
     def owned(self) -> VariablesSource:
         """Return the same values, where those in a caller's memory are copies of them."""

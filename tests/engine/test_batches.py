@@ -10,7 +10,7 @@ import pytest
 from work import side_of, work_of
 
 from dkde.engine import batches
-from dkde.engine.batches import Waiting, common, one_after_the_other
+from dkde.engine.batches import Call, Waiting, common, one_after_the_other
 from dkde.engine.eager_run import compute
 from dkde.engine.pool import NotHandedOutError, Outcome, Pool, noted, thread_pool
 from dkde.engine.survey import make_survey
@@ -93,6 +93,27 @@ def test_every_worker_has_some_of_the_last_calls() -> None:
     waiting.took(0.0001, 32)
     assert [len(each) for each in waiting.next(4)] == [3, 3, 3, 2]
     assert waiting.next(4) == []
+
+
+def test_a_function_of_calls_is_asked_again_later() -> None:
+    there: list[Call[int]] = calls(range(3))
+    waiting = Waiting(lambda: there.pop(0) if there else None, together=False)
+    assert waiting.next(5) == [[each] for each in calls(range(3))]
+    assert waiting.next_call() == []
+    there.extend(calls([7]))
+    assert waiting.next(2) == [calls([7])]
+
+
+def test_calls_may_wait_for_results() -> None:
+    left, made = calls(range(6)), list[int]()
+
+    def next_call() -> Call[int] | None:
+        """No more than two ahead of what was received."""
+        return left.pop(0) if left and 6 - len(left) < len(made) + 2 else None
+
+    for key, _ in completed(Counting().pool(), square, next_call):
+        made.append(key)
+    assert made == list(range(6))
 
 
 def test_calls_are_not_made_together_where_a_pool_does_not_ask_for_it() -> None:

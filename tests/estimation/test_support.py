@@ -218,7 +218,7 @@ def test_a_reflection_at_a_far_bound_is_as_accurate_as_asked(low):
     assert (errors <= 1e-12 * np.maximum(1, np.abs(wanted))).all()
 
 
-@pytest.mark.parametrize("bound", [1.0, 1.0000063371671861, -1.0, 1024.0, 1 - 1e-9, 0.999, 1030.0])
+@pytest.mark.parametrize("bound", [1.0, 1.0000063371671861, -1.0, 1024.0, 1 - 1e-9, 0.98, 1030.0])
 def test_a_reflection_beyond_a_power_of_two_is_within_the_bound(bound):
     rng = np.random.default_rng(0)
     h = abs(bound) * 2e-5
@@ -232,6 +232,17 @@ def test_a_reflection_beyond_a_power_of_two_is_within_the_bound(bound):
     wanted = np.log(terms.mean(axis=1) / (wide * np.sqrt(2 * np.longdouble(np.pi))))
     assert (np.abs(found - wanted) <= errors + 1e-15).all()
     assert (errors <= 1e-10).all()
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 1e6), (2.0**20, None), (1024.0, None), (None, -1.0)])
+def test_a_reflection_toward_zero_is_as_accurate_as_asked(bounds):
+    rng = np.random.default_rng(0)
+    at, inward = (bounds[1], -1) if bounds[0] is None else (bounds[0], 1)
+    train, query = (at + inward * rng.exponential(size=(n, 1)) for n in (200, 40))
+    found, errors = dkde.log_density(
+        query, train, 0.02, support=[bounds], tol=1e-12, return_error=True
+    )
+    assert (errors <= 2e-12 * np.maximum(1, np.abs(found))).all()
 
 
 KERNELS = ["gaussian", "tophat", "epanechnikov", "triweight", "linear", "cosine", "exponential"]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 import reference
+import xarray as xr
 from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -398,3 +399,17 @@ class TestObjects:
         monkeypatch.setattr(frame_columns, "_is_missing", lambda v: seen.append(v) or looked(v))
         assert kind_of_column(values).kind == "text"
         assert len(seen) <= 1000
+
+
+@pytest.mark.parametrize("nan", ["drop", "raise"])
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float64"])
+@pytest.mark.parametrize("form", ["frame", "Dataset"])
+def test_categories_are_no_numbers_of_rows_to_score_either(form, dtype, nan):
+    """A missing one would be cast to an integer that is no category."""
+    rows = pd.DataFrame({"a": [1.0, 2, 3], "b": [0.0, 1, 5]})
+    train = rows if form == "frame" else xr.Dataset.from_dataframe(rows)
+    model = dkde.KernelDensity(features=["a", "b"], nan=nan).fit(train)
+    numbers = np.array([1, 2], dtype)
+    query = pd.DataFrame({name: pd.Categorical.from_codes([0, -1, 1], numbers) for name in "ab"})
+    with pytest.raises(dkde.InputError, match="'a' holds categories, and features are numbers"):
+        model.score_samples(query)

@@ -48,7 +48,6 @@ def assert_within_its_bound(x: Array, precision: str) -> None:
     assert (relative_error(x, precision) <= bound).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_accuracy_over_the_range(precision: str) -> None:
     spread = np.linspace(LEAST[precision], 0, 1_000_001)

@@ -39,7 +39,6 @@ def test_tile_sizes_are_what_memory_is_planned_for() -> None:
 class TestContract:
     """Drawn problems."""
 
-    @pytest.mark.slow
     @settings(max_examples=few(250))
     @given(problems())
     def test_float64(self, problem: Problem) -> None:
@@ -97,7 +96,6 @@ def assert_between(problem: Problem, actual: Array, precision: str = "float64") 
 class TestEveryKernel:
     """As for the Gaussian, where kernels may be zero or steep."""
 
-    @pytest.mark.slow
     @settings(max_examples=few(250))
     @given(problems(kernels=tuple(KERNELS)))
     def test_float64(self, problem: Problem) -> None:

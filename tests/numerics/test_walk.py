@@ -98,7 +98,7 @@ class TestCovered:
         assert (errors[known] <= 1e-9 * largest).all()
 
     @pytest.mark.slow
-    @settings(max_examples=few(600))
+    @settings(max_examples=few(300))
     @given(
         problem=problems(kernels=tuple(KERNELS), max_query=70, max_train=1500, max_features=96),
         share=st.floats(0, 1),

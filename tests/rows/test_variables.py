@@ -559,3 +559,35 @@ def test_rows_are_held_where_every_variable_is_in_memory(points, tmp_path):
             model = dkde.KernelDensity(bandwidth=H).fit(rows)
             assert model._train.rows.is_held == is_held
             assert model.score_samples(rows).shape == (N,)
+
+
+def test_leaves_of_the_coordinates_of_a_grid_are_not_held():
+    cells = xr.Dataset(coords={name: np.linspace(0, 1, 40) for name in "xyz"})
+    model = dkde.KernelDensity(bandwidth=H).fit(cells)
+    assert model._train.rows.n_rows == 64_000
+    assert not model._train.rows.is_held
+
+
+def test_weights_that_lie_in_a_file_may_be_others_at_the_next_call(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = xr.Dataset({name: ("obs", rng.normal(size=3000)) for name in "ab"})
+
+    def kept(weights):
+        rows.assign(w=("obs", weights)).to_zarr(tmp_path / "x.zarr", mode="w", consolidated=False)
+
+    def fitted():
+        opened = xr.open_zarr(tmp_path / "x.zarr", chunks=None, consolidated=False)
+        opened = opened.assign({name: opened[name].load() for name in "ab"})
+        model = dkde.KernelDensity(features=["a", "b"], bandwidth=H)
+        return model.fit(opened, sample_weight="w")
+
+    def found(model):
+        return np.asarray(model.score_samples(rows.isel(obs=slice(400))))
+
+    first = np.where(rows.a > 0, 1.0, 1e-3)
+    kept(first)
+    model = fitted()
+    assert model._train.rows.is_held
+    found(model)
+    kept(first[::-1].copy())
+    np.testing.assert_allclose(found(model), found(fitted()))

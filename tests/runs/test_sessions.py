@@ -139,7 +139,6 @@ def test_of_many_that_find_it_dead_one_takes_over(records):
         winners[0].end("done")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lower", ["first", "second"])
 def test_of_two_that_begin_at_once_one_goes_on(records, monkeypatch, lower):
     """The second begins after the first has looked, and before it says that it holds the run."""
