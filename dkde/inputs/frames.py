@@ -144,18 +144,18 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
     role : str
         The name of the data, for messages.
     others : sequence of str, optional
-        The features of the other side. They are kept, and other columns are left out without a
-        warning.
+        The features of the other side. They are kept whatever they hold, and other columns are
+        left out without a warning.
 
     Raises
     ------
     InputError
-        When no column of numbers is left, a feature of the other side holds none, or an integer is
-        beyond 2**53.
+        When no column of numbers is left, or an integer is beyond 2**53.
     """
     if not isinstance(data, pd.DataFrame):
         check_listed(data, role)
         return data
+    data = _without_categories(data, others or ())
     frame = frame_of_pandas(data)
     held = [frame.kind(i) for i in range(len(frame.columns))]
     known = frozenset(others or ())
@@ -164,8 +164,6 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
         for i, (name, column) in enumerate(zip(frame.columns, held, strict=True))
         if name in known or (column.dtype is not None and column.is_quantity)
     ]
-    if others is not None:
-        check_numbers(role, [str(frame.columns[i]) for i in taken], [held[i] for i in taken])
     if len(taken) < len(held):
         if not taken:
             raise InputError(no_numbers(role, frame.kinds))
@@ -183,6 +181,20 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
         if not is_float and column.dtype is not None and column.width is None and not column.units:
             numbers_of(data.iloc[:, j], column, FLOAT, _where(data, role, j))
     return data
+
+
+def _without_categories(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a frame in which some columns hold numbers in place of categories of numbers.
+
+    An array would have the least integer where a category is missing.
+    """
+    found = {}
+    for name in {*names} & {*data.columns}:
+        dtype = data.dtypes[name]
+        if isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind in "iuf":
+            kind = dtype.categories.dtype
+            found[name] = str(kind).replace("int", "Int").replace("uI", "UI")
+    return data.astype(found) if found else data
 
 
 def column_named(data: Any, role: str, name: str, what: str) -> Array:

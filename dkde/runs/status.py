@@ -65,20 +65,25 @@ def status(
     DataSetError
         When there is no result of dkde.
     """
-    plan, records, replaces = _record(path)
-    places = _whereabouts(plan, path)
-    told = told_of(sources, places)
-    places = [where.telling(told, trusting=trust_sources) for where in places]
-    # A finished result keeps its sessions in the plan; those of an unfinished one are files.
-    complete = "sessions" in plan
-    stages: dict[str, Any] = {}
-    if complete or records is None:
-        sessions = [Session.of(session) for session in plan["sessions"]]
-    else:
+    found = _record(path)
+    while True:
+        plan, records, replaces = found
+        # A finished result keeps its sessions in the plan; those of an unfinished one are files.
+        complete = "sessions" in plan
+        stages: dict[str, Any] = {}
+        if complete or records is None:
+            sessions = [Session.of(session) for session in plan["sessions"]]
+            break
         ledger = Ledger(records)
         sessions = ledger.sessions()
         names = sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
         stages = {name: _stage(records, name) for name in names}
+        found = _record(path)
+        if "sessions" not in found[0] and found[0]["id"] == plan["id"]:
+            break  # else its result appeared, or it was begun anew, while its files were read
+    places = _whereabouts(plan, path)
+    told = told_of(sources, places)
+    places = [where.telling(told, trusting=trust_sources) for where in places]
     running = [] if complete else ledger.at_work(exact=False)
     at_work = running or sessions[-1:]
     # Sessions at work at once add up: their blocks, over the mean of their times.

@@ -107,7 +107,10 @@ def done_in(output):
         status = dkde.status(output)
     except dkde.DkdeError:
         return 0
-    return sys.maxsize if status["complete"] else status["stages"]["score"]["done"]
+    if status["complete"]:
+        return sys.maxsize
+    stages = status["stages"]
+    return stages["score"]["done"] if stages else 0  # there is none before its first block
 
 
 def kill_and_resume(server, call, outputs, n_kills, expected):
