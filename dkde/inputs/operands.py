@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise
+from math import prod
 from typing import Literal
 
 import xarray as xr
@@ -23,7 +24,7 @@ from dkde.rows.columns import (
 from dkde.rows.feature_choice import NO_SUCH, FeatureChoice, only_weights
 from dkde.rows.filtered import kept_of
 from dkde.rows.kept import Kept
-from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.row_source import RowSource, innermost, reading_rows
 from dkde.rows.side import Part, Rows
 from dkde.rows.slicing import unlike_units
 from dkde.rows.sources import Joined
@@ -36,11 +37,14 @@ Form = Literal["numpy", "dask", "xarray", "selector"]
 def _loaded(source: VariablesSource) -> xr.Variable:
     """Return a coordinate with its values read, those of many rows onto the disk."""
     variable = source.variables[0]
+    where, n_rows = f"{source.place}, variable {source.names[0]}", prod(variable.shape)
     if variable.ndim != 1 or variable.dtype.kind not in "fiubmM":
-        return variable.load()
-    found = room_for_rows(len(variable), variable.dtype)
-    for start, stop in pairwise(source.cuts(0, len(variable))):
-        found[start:stop] = variable[start:stop].values
+        with reading_rows(where, 0, n_rows):
+            return variable.load()
+    found = room_for_rows(n_rows, variable.dtype)
+    for start, stop in pairwise(source.cuts(0, n_rows)):
+        with reading_rows(where, start, stop):
+            found[start:stop] = variable[start:stop].values
     return xr.Variable(variable.dims, found, variable.attrs, variable.encoding)
 
 

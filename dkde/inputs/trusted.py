@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dkde.datasets.formats.files import is_pattern, reading
-from dkde.errors import InputError, MessagePart, Remedy
+from dkde.errors import DataSetError, InputError, MessagePart, Remedy
 from dkde.inputs.foreign import divisions
 from dkde.inputs.grammar import is_url
 from dkde.numerics.cache_folder import may_be_written_by_others
@@ -126,6 +126,8 @@ class Trust:
         Raises
         ------
         UntrustedError
+        DataSetError
+            When nothing is there.
         """
         if self.everything or name == "digits" or self._is_told(name):
             return
@@ -141,6 +143,8 @@ class Trust:
                     f"{source}: is named by the result, and does not lie beside it, so nothing "
                     "was opened"
                 )
+            # To open it would look for an unfinished replacement there.
+            raise DataSetError(f"{source}: no such file or folder")
         if "://" in source:
             return
         for path in self._matches(source):

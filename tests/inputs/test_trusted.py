@@ -74,6 +74,15 @@ def test_data_elsewhere_are_not_opened_unless_the_user_says_so(strange, form):
     assert "trust_sources" not in str(refused.value)
 
 
+def test_a_name_elsewhere_that_is_gone_is_not_opened_to_see(strange):
+    """To open it would look for an unfinished replacement there, and complete it."""
+    gone = strange.parents[1] / "other" / "gone.npy"
+    with pytest.raises(dkde.DataSetError, match=r"gone.npy: no such file or folder$"):
+        beside(strange).check(str(gone))
+    with pytest.raises(UntrustedError):
+        beside(strange).check(str(gone.with_name("x.npy")))
+
+
 def test_data_that_the_user_names_are_opened(strange):
     shutil.move(strange.parent / "x.npy", strange.parents[1] / "other" / "y.npy")
     moved = strange.parents[1] / "other" / "y.npy"

@@ -591,3 +591,13 @@ def test_weights_that_lie_in_a_file_may_be_others_at_the_next_call(tmp_path):
     found(model)
     kept(first[::-1].copy())
     np.testing.assert_allclose(found(model), found(fitted()))
+
+
+def test_a_coordinate_that_is_damaged_is_named(points, tmp_path):
+    rows = points[["a", "b"]].assign_coords(t=("obs", np.arange(N, dtype="f4")))
+    rows.to_zarr(tmp_path / "x.zarr", consolidated=False)
+    described = tmp_path / "x.zarr/t/zarr.json"
+    described.write_text(described.read_text().replace("float32", "float64"))
+    np.save(tmp_path / "train.npy", np.zeros((3, 2)))
+    with pytest.raises(dkde.DataSetError, match="variable t: rows 0 to 90 could not be read"):
+        dkde.score(f"{tmp_path}/x.zarr", f"{tmp_path}/train.npy", H, features=["a", "b"])
