@@ -15,6 +15,7 @@ from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
+from numpy.random import Generator
 
 if TYPE_CHECKING:
     from buckets import Server
@@ -33,6 +34,20 @@ def _own_cache_of_verified_blocks(tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dkde.estimation.verified_blocks.cache_folder", lambda: folder)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _starts_of_generators(request: pytest.FixtureRequest) -> list[tuple[Generator, Any]]:
+    """The random generators of a module, and where they begin."""
+    values = vars(request.module).values()
+    return [(one, one.bit_generator.state) for one in values if isinstance(one, Generator)]
+
+
+@pytest.fixture(autouse=True)
+def _same_rows_for_each_test(_starts_of_generators: list[tuple[Generator, Any]]) -> None:
+    """Give a test the same random rows, whichever tests ran before it."""
+    for generator, start in _starts_of_generators:
+        generator.bit_generator.state = start
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
