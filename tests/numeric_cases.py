@@ -282,7 +282,7 @@ def _of_images(case: Case) -> float:
                 size = 0.5 * max(low, -high, 0.0) if len(ends) == 2 else 0.0
                 # Of a power of two beside a bound beyond which images are further from zero.
                 outer = [max(high or 0.0, 0.0), max(-(low or 0.0), 0.0)]
-                size += 0.16 * max(end for end in outer)
+                size += 0.16 * max(outer)
         else:
             continue
         total += 8 * UNIT * size / (1.0 if case.covariance is None else float(case.covariance[j]))

@@ -26,7 +26,7 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What the user said of rows that do not exist; None where no option was given."""
+    """A shape of rows that need not exist, as options give it; None where no option was given."""
 
     shape: tuple[int, int] | None
     n_query: int | None

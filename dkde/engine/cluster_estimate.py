@@ -13,7 +13,7 @@ _FLOAT64 = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machines around the workers do in a second.
+    """The speeds of the machines around the workers, in a second.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from dkde.engine.pool import calling_thread
 from dkde.engine.same_code import ALLOW, Likeness, kind
 from dkde.engine.task import Survey
-from dkde.engine.whole_moments import with_whole
+from dkde.engine.whole_moments import has_whole, with_made
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.stores.absent import saying
@@ -76,7 +76,8 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
 def _survey(work: Work, likeness: Likeness) -> Survey:
     """Return the survey; this is a task."""
     likeness.check()
-    return with_whole(work, work.survey(), calling_thread())
+    survey = work.survey()
+    return with_made(work, survey, calling_thread()) if has_whole(work, survey) else survey
 
 
 def _block(

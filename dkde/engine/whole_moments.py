@@ -125,47 +125,22 @@ def is_read_once(work: Work, survey: Survey) -> bool:
 
 
 def as_agreed(work: Work, survey: Survey, keep: Beside | None) -> tuple[Survey, bool]:
-    """Return the survey as the first session of a run had it, and whether it has whole moments.
-
-    Parameters
-    ----------
-    work, survey, keep
-        As for :func:`with_whole`.
-    """
-    is_wanted = has_whole(work, survey)
-    if keep is not None and (is_wanted or is_agreed(keep)):
-        return agreed(survey, keep, is_wanted and not keep.has_panels())
-    return survey, is_wanted
-
-
-def with_whole(
-    work: Work,
-    survey: Survey,
-    pool: Pool,
-    keep: Beside | None = None,
-    made: Made | None = None,
-    first: int = 0,
-) -> Survey:
-    """Return a survey with the moments of all training rows, where these are to be made.
+    """Return the survey as the first session of a run had it, and whether it gets whole moments.
 
     Parameters
     ----------
     work : Work
     survey : Survey
-    pool : Pool
     keep : Beside, optional
         The place that keeps the moments of panels, which then are made once a run. Its first
         session decides what moments there are; a run that has partial results of panels already,
         as an earlier version left them, goes on panel by panel. So does one whose moments took too
         many bytes together.
-    made : callable, optional
-        Called with each panel that is made, and not kept already.
-    first : int
-        The panel whose moments are made first, where they are kept: sessions that begin together
-        so share the work.
     """
-    survey, is_wanted = as_agreed(work, survey, keep)
-    return with_made(work, survey, pool, keep, made, first) if is_wanted else survey
+    is_wanted = has_whole(work, survey)
+    if keep is not None and (is_wanted or is_agreed(keep)):
+        return agreed(survey, keep, is_wanted and not keep.has_panels())
+    return survey, is_wanted
 
 
 def with_made(
@@ -176,12 +151,18 @@ def with_made(
     made: Made | None = None,
     first: int = 0,
 ) -> Survey:
-    """Return a survey that has whole moments, see :func:`as_agreed`, with these made.
+    """Return a survey that gets whole moments, see :func:`as_agreed`, with these.
 
     Parameters
     ----------
-    work, survey, pool, keep, made, first
-        As for :func:`with_whole`.
+    work, survey, keep
+        As for :func:`as_agreed`.
+    pool : Pool
+    made : callable, optional
+        Called with each panel that is made, and not kept already.
+    first : int
+        The panel whose moments are made first, where they are kept: sessions that begin together
+        so share the work.
     """
     panels = tuple(map(work.plan.panel, range(work.plan.n_panels)))
     merging = _Merging(_empty(work.train, work.task, survey, panels), keep)

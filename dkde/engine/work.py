@@ -123,9 +123,8 @@ class Work:
         Rows of a store or of a graph may be others when they are read again.
         """
         side = self.train
-        rows, others = side.rows, (side.weights, side.groups, side.scales)
-        stay = rows.is_held and not any(part.source.is_lazy for part in rows.parts)
-        stay = stay and all(map(in_memory, filter(None, others)))
+        others = side.weights, side.groups, side.scales
+        stay = side.rows.is_in_memory and all(map(in_memory, filter(None, others)))
         return replace(self, train_key=train_key if stay else "")
 
     def cut_like(self, other: "Work") -> "Work":

@@ -193,7 +193,8 @@ def _without_categories(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
         dtype = data.dtypes[name]
         if isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind in "iuf":
             kind = dtype.categories.dtype
-            found[name] = str(kind).replace("int", "Int").replace("uI", "UI")
+            # NumPy's integers cannot be missing; those of pandas of the same width can.
+            found[name] = kind if kind.kind == "f" else pd.array(np.empty(0, kind)).dtype
     return data.astype(found) if found else data
 
 

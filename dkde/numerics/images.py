@@ -283,8 +283,8 @@ class Images:
             As for :meth:`beside`.
         """
         return sum(
-            axis.factor * axis.rounding(None if origin is None else float(origin[axis.stored]))
-            for axis in self.axes
+            axis.factor * axis.rounding(at)
+            for axis, at in zip(self.axes, self._at(origin), strict=True)
         )
 
     def relative(self, origin: FloatArray | None) -> float:
@@ -295,10 +295,11 @@ class Images:
         origin : array (n_stored_features,), optional
             As for :meth:`beside`.
         """
-        return max(
-            axis.relative(None if origin is None else float(origin[axis.stored]))
-            for axis in self.axes
-        )
+        return max(map(AxisImages.relative, self.axes, self._at(origin)))
+
+    def _at(self, origin: FloatArray | None) -> list[float | None]:
+        """Return what was subtracted from the coordinate of each axis, if anything was."""
+        return [None if origin is None else float(origin[axis.stored]) for axis in self.axes]
 
     def within(self, origin: FloatArray | None, reach: float) -> "Region":
         """Return the region that is at most so far from the support, of rows as they are read."""

@@ -271,6 +271,11 @@ class Rows:
         """Return whether all values are in memory, or follow from values that are."""
         return all(part.source.is_held for part in self.parts)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Return whether all values are held, and none is of a graph, which may give others."""
+        return self.is_held and not any(part.source.is_lazy for part in self.parts)
+
     def read(
         self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None
     ) -> Array:

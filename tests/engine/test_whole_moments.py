@@ -21,8 +21,9 @@ from dkde.engine.cell_survey import CellChoice
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.handing_out import every_block
-from dkde.engine.pool import calling_thread, thread_pool
+from dkde.engine.pool import Pool, calling_thread, thread_pool
 from dkde.engine.task import Survey
+from dkde.engine.whole_moments import Beside, Made, as_agreed, with_made
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
@@ -90,6 +91,14 @@ def work(
     return Options(panel_rows=panel_rows, **options).work(*sides, matrix)
 
 
+def with_whole(
+    work: Work, survey: Survey, pool: Pool, keep: Beside | None = None, made: Made | None = None
+) -> Survey:
+    """Return the survey of a run, with the moments of all training rows where it has them."""
+    survey, is_wanted = as_agreed(work, survey, keep)
+    return with_made(work, survey, pool, keep, made) if is_wanted else survey
+
+
 @pytest.fixture(autouse=True)
 def by_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose moments, however few rows there are, at the bandwidths above 0.1."""
@@ -138,9 +147,7 @@ def test_training_rows_are_read_once(monkeypatch: pytest.MonkeyPatch, nan: str) 
     with thread_pool(2) as pool:
         survey = eager_run._survey(planned, pool, "")
         seen.clear()
-        whole = whole_moments.with_whole(
-            planned, survey, pool, None, lambda _, made, __: read.append(made.read)
-        )
+        whole = with_whole(planned, survey, pool, None, lambda _, made, __: read.append(made.read))
         assert whole.is_summed_at_once
         assert set(seen.values()) == {1}
         assert sum(each.train for each in read) == N_TRAIN * 16
@@ -240,7 +247,7 @@ def test_moments_that_are_damaged_are_made_again() -> None:
     with thread_pool(2) as pool:
         expected = run(planned, pool).values
         survey = eager_run._survey(planned, pool, "")
-        whole_moments.with_whole(planned, survey, pool, stage)
+        with_whole(planned, survey, pool, stage)
         content = stage.beside("moments-2.npz")
         assert content is not None
         damaged = bytearray(content)
@@ -256,9 +263,9 @@ def test_a_run_has_the_moments_of_its_first_session() -> None:
     with thread_pool(2) as pool:
         survey = eager_run._survey(planned, pool, "")
         first = replace(survey, by_cells=(1,), cell_tol=1e-10)
-        expected = whole_moments.with_whole(planned, first, pool, stage)
-        again = whole_moments.with_whole(planned, survey, pool, stage)
-        none = whole_moments.with_whole(planned, replace(survey, by_cells=()), pool, stage)
+        expected = with_whole(planned, first, pool, stage)
+        again = with_whole(planned, survey, pool, stage)
+        none = with_whole(planned, replace(survey, by_cells=()), pool, stage)
     for other in (again, none):
         assert (other.by_cells, other.cell_tol) == (expected.by_cells, expected.cell_tol)
         assert other.whole.kept == [1]
@@ -280,7 +287,7 @@ def test_a_run_that_was_begun_panel_by_panel_goes_on_so() -> None:
 
 def test_workers_get_the_same_moments() -> None:
     planned = work(hs=[0.3, 0.05])
-    survey = whole_moments.with_whole(planned, planned.survey(), calling_thread())
+    survey = with_whole(planned, planned.survey(), calling_thread())
     expected = planned.block(survey, 0, 0)
     sent = replace(pickle.loads(pickle.dumps(survey)), key="another")
     np.testing.assert_array_equal(planned.block(sent, 0, 0), expected)
@@ -389,7 +396,7 @@ def test_partial_results_of_panels_are_no_whole_ones() -> None:
     with thread_pool(1) as pool:
         expected = run(planned, pool)
         survey = eager_run._survey(planned, pool, "")
-        whole_moments.with_whole(planned, survey, pool, stage)
+        with_whole(planned, survey, pool, stage)
         for q in range(planned.plan.n_query_blocks):
             for p in range(planned.plan.n_panels - 1):
                 stage.write(q, p, planned.block(survey, q, p))
@@ -455,7 +462,7 @@ def test_no_panel_is_made_far_ahead_of_the_one_that_is_merged_next(
     monkeypatch.setattr(whole_moments, "panel_arrays", late)
     with thread_pool(2) as pool:
         survey = eager_run._survey(planned, pool, "")
-        whole = whole_moments.with_whole(planned, survey, pool)
+        whole = with_whole(planned, survey, pool)
     assert planned.plan.n_panels == 12
     assert max(begun[: begun.index(-1)]) == 3
     assert whole.whole.n_read == N_TRAIN
@@ -494,13 +501,13 @@ def test_moments_that_are_too_large_together_are_made_panel_by_panel(
     monkeypatch.setattr(whole_moments, "panel_arrays", counted)
     with thread_pool(1) as pool:
         survey = eager_run._survey(planned, pool, "")
-        nbytes = whole_moments.with_whole(planned, survey, pool).whole.moments.nbytes
+        nbytes = with_whole(planned, survey, pool).whole.moments.nbytes
         made.clear()
         monkeypatch.setattr(whole_moments, "most_moment_bytes", lambda n_axes: nbytes * 0.55)
         found = run(planned, pool)
         n_made = len(made)
         kept = run(planned, pool, keep=stage)
-        assert whole_moments.with_whole(planned, survey, pool, stage).whole is None
+        assert with_whole(planned, survey, pool, stage).whole is None
     assert n_made < planned.plan.n_panels
     assert all(each.arrays["kept"].tolist() == [0] for each in made)
     assert len(made) < 2 * planned.plan.n_panels

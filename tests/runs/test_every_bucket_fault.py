@@ -30,7 +30,7 @@ from dkde.stores.store import Records, open_store
 # Zarr gives up the rest of several writes where one fails.
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = ("before", "after", "kill before", "kill after")
-# Every request takes half an hour; without the variable one in eighty is met.
+# Every request takes two hours of a processor; without the variable one in eighty is met.
 STEP = 1 if os.environ.get("DKDE_ALL_FAULTS") else 80
 
 
