@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 # The calls themselves: the module `faults` puts others in their place.
@@ -30,6 +31,8 @@ class Node:
         Of a file: what of it is on the disk; None for nothing.
     spare : pathlib.Path or None
         A second link to a file, which keeps it when its last name is removed.
+    number : int
+        No other node ever has it, as one may have the ``id`` of a node that is gone.
     """
 
     is_folder: bool
@@ -37,6 +40,7 @@ class Node:
     kept: dict[str, Node] = field(default_factory=dict)
     content: bytes | None = None
     spare: Path | None = None
+    number: int = field(default_factory=count().__next__)
 
 
 # Names in folders, and what they lead to from now on; None for nothing.
@@ -74,7 +78,7 @@ class Disk:
             self._refresh(path.parent, parent)
             node = parent.names.get(path.name)
             if node is not None and not node.is_folder and node.spare is None:
-                node.spare = self.aside / f"spare-{id(node)}"
+                node.spare = self.aside / f"spare-{node.number}"
                 _LINK(path, node.spare)
 
     def has_done(self, name: str, *paths: Path) -> None:
@@ -112,14 +116,14 @@ class Disk:
         files = {node: path for node, path in live.items() if not node.is_folder}
         for node, path in files.items():
             if node.spare is None:
-                node.spare = self.aside / f"spare-{id(node)}"
+                node.spare = self.aside / f"spare-{node.number}"
                 _RENAME(path, node.spare)
         # Folders keep their numbers too: by these a place is known again.
         folders = {node: path for node, path in live.items() if node.is_folder}
         for node, path in sorted(folders.items(), key=lambda item: -len(item[1].parts)):
             for entry in path.iterdir():
                 _UNLINK(entry)
-            _RENAME(path, self.aside / f"folder-{id(node)}")
+            _RENAME(path, self.aside / f"folder-{node.number}")
         for entry in self.folder.iterdir():
             _UNLINK(entry)
         self._build(self.folder, self.root, seed, choose, set())
@@ -142,7 +146,7 @@ class Disk:
                 if child not in seen:
                     _forget(path, child.content, seed, choose)
             elif child not in seen:
-                aside = self.aside / f"folder-{id(child)}"
+                aside = self.aside / f"folder-{child.number}"
                 _RENAME(aside, path) if aside.exists() else _MKDIR(path)
                 self._build(path, child, seed, choose, seen)
             seen.add(child)
