@@ -1,13 +1,14 @@
 """How long maps take: a Dataset of axes in, a DataArray out; beside KDEpy's FFT in the plane.
 
 Rows are standard normals (seed 5), or 200 clusters of 5 bandwidths in a box of 5,000 a side; grids
-reach over the bounding box of the rows. On the sphere they are places in the two belts of
+reach over the bounding box of the rows. The far grid is given as points: most of its 250 x 250 lie
+outside the box. On the sphere they are places in the two belts of
 docs/xarray.md (seed 7), maps of the whole of it, and bandwidths in km. Times are of public calls on
 all cores, medians, KDEpy and dkde in turn in one process; beside each stands its seconds of
 processor, which other work on the machine changes less. Errors are of log-densities: dkde's largest
 one in units of the tolerance, against sums in extended precision at a sample of cells, half of them
 where moments meet pairs; and the share of the cells in which KDEpy's differs from dkde's by more
-than 0.01.
+than 0.01, or, of the far grid, scikit-learn's tree at its atol of 1e-9.
 
     python benchmarks/maps.py
 """
@@ -15,12 +16,14 @@ than 0.01.
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import dask
 import numpy as np
 import xarray as xr
+from leaves import exact
 from record import add_json_option, keep, new_record
 
 import dkde
@@ -34,6 +37,7 @@ CASES: list[tuple[str, tuple[int, ...], float, float]] = [
 ]  # fmt: skip
 # Cells of longitude and of latitude, and the bandwidths in km.
 SPHERE, SPHERE_BANDWIDTHS, SPHERE_TOL, EARTH = (1440, 720), (100.0, 500.0), 1e-6, 6371.0
+FAR, FAR_H, FAR_TOL = (250, 250), 0.1, 1e-6  # over +-15
 _FFT_FROM = 0.1  # the least bandwidth at which KDEpy's grid has several lines in one
 
 
@@ -93,7 +97,7 @@ def measure(
         "dkde": lambda: dkde.log_density(grid, train, h, tol=tol).compute()
     }
     if peer:
-        calls["kdepy"] = lambda: fft(rows, lines, h)
+        calls["peer"] = lambda: fft(rows, lines, h)
     calls["dkde"]()  # compiles
     found: dict[str, Any] = {}
     for name in [*calls] * options.repeats:
@@ -112,9 +116,41 @@ def measure(
         "bound_of_tol": float((bounds / np.maximum(1, np.abs(values))).max() / tol),
     }
     if peer:
-        wrong = np.abs(found["kdepy"][-1][2] - values) > 0.01
-        figures["kdepy_share_wrong"] = float(wrong.mean())
+        wrong = np.abs(found["peer"][-1][2] - values) > 0.01
+        figures["peer_share_wrong"] = float(wrong.mean())
     return figures
+
+
+def measure_far(rows: np.ndarray, options: Any) -> dict[str, Any]:
+    """A far grid, whose cells are points: the sums of few of them can be left to moments."""
+    from sklearn.neighbors import KernelDensity
+
+    line, n = np.linspace(-15, 15, max(2, FAR[0] // options.divide)), options.checked
+    cells = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def call() -> Any:
+        return dkde.log_density(cells, rows, FAR_H, tol=FAR_TOL, return_error=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "values of train go")  # it asks whether this is meant
+        calls = [timed(call) for _ in range(options.repeats + 1)][1:]
+    found, bounds = calls[-1][2]
+    some = np.random.default_rng(0).choice(len(cells), min(2 * n, len(cells)), replace=False)
+    true = exact(cells[some], rows, FAR_H)
+    wrong = np.abs(found[some] - true) / np.maximum(1, np.abs(true))
+
+    def theirs() -> Any:
+        return KernelDensity(bandwidth=FAR_H, atol=1e-9).fit(rows).score_samples(cells)
+
+    seconds, processor, other = timed(theirs)
+    return {
+        "dkde_seconds": statistics.median(each[0] for each in calls),
+        "dkde_processor": statistics.median(each[1] for each in calls),
+        "error_of_tol": float(wrong.max()) / FAR_TOL,
+        "bound_of_tol": float((bounds / np.maximum(1, np.abs(found))).max()) / FAR_TOL,
+        "peer_seconds": seconds, "peer_processor": processor,
+        "peer_share_wrong": float((~(np.abs(other - found) <= 0.01)).mean()),
+    }  # fmt: skip
 
 
 def belts(n: int) -> np.ndarray:
@@ -190,7 +226,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     print(f"{options.rows} rows; seconds, and in brackets seconds of processor")
     print(
         "rows      grid          h      tol    dkde            error, bound / tol    "
-        "KDEpy's FFT     wrong by 0.01  dkde / KDEpy"
+        "the other        wrong by 0.01  dkde / it"
     )
     figures = []
     for kind, full, h, tol in [] if options.only_sphere else CASES:
@@ -203,6 +239,16 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         row |= measure(rows, lines, h, tol, peer=peer, options=options)
         figures.append(row)
         print(in_words(row), flush=True)
+    if not options.only_sphere:
+        row = {
+            "rows": "normal",
+            "grid": "x".join(str(max(2, n // options.divide)) for n in FAR),
+            "h": FAR_H,
+            "tol": FAR_TOL,
+        }
+        row |= measure_far(rows_of("normal", options.rows, 2, FAR_H), options)
+        figures.append(row)
+        print(in_words(row), "far", flush=True)
     places = belts(options.sphere_rows)
     for km in SPHERE_BANDWIDTHS:
         shape = "x".join(str(max(2, n // options.divide)) for n in SPHERE)
@@ -216,10 +262,10 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 def in_words(row: dict[str, Any]) -> str:
     peer = ""
-    if "kdepy_seconds" in row:
+    if "peer_seconds" in row:
         peer = (
-            f"  {row['kdepy_seconds']:5.2f} ({row['kdepy_processor']:5.2f})  "
-            f"{row['kdepy_share_wrong']:13.3f}  {row['dkde_seconds'] / row['kdepy_seconds']:.2f}"
+            f"  {row['peer_seconds']:5.2f} ({row['peer_processor']:5.2f})  "
+            f"{row['peer_share_wrong']:13.3f}  {row['dkde_seconds'] / row['peer_seconds']:.2f}"
         )
     return (
         f"{row['rows']:8s}  {row['grid']:11s}  {row['h']:<5.4g}  {row['tol']:5.0e}  "

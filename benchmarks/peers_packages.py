@@ -109,6 +109,33 @@ def kdepy_fft(train: Array, bandwidth: float, tolerance: float) -> Score:
     return lambda queries: _log(look_up(queries))
 
 
+def finufft_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
+    """Two transforms between points and frequencies, and a Gaussian between these.
+
+    What is left out (frequencies, images in the periods beside) and each transform are within the
+    tolerance of the largest density: small densities can be wrong in all digits.
+    """
+    import finufft
+
+    tolerance /= 100
+    middle = (train.max(axis=0) + train.min(axis=0)) / 2
+    reach = bandwidth * np.sqrt(-2 * np.log(tolerance))
+
+    def score(queries: Array) -> Array:
+        # At each call, as the period has to hold the queries.
+        sides = [np.ascontiguousarray((side - middle).T) for side in (train, queries)]
+        period = 2 * max(float(np.abs(side).max()) for side in sides) + reach
+        unit = 2 * np.pi / period
+        n_modes = 2 * int(np.ceil(np.sqrt(-2 * np.log(tolerance)) / bandwidth / unit)) + 1
+        along = np.exp(-((unit * (np.arange(n_modes) - n_modes // 2) * bandwidth) ** 2) / 2)
+        ones = np.ones(len(train), complex)
+        two = finufft.nufft2d1(*(unit * sides[0]), ones, (n_modes, n_modes), eps=tolerance)
+        two *= np.multiply.outer(along, along) / (len(train) * period**2)
+        return _log(finufft.nufft2d2(*(unit * sides[1]), two, eps=tolerance).real)
+
+    return score
+
+
 def scipy_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
     from scipy.stats import gaussian_kde
 
@@ -209,6 +236,7 @@ SKLEARN_DEFAULT = Peer("scikit-learn defaults", "scikit-learn", sklearn_default,
 SKLEARN_ONE_LEAF = Peer("scikit-learn one leaf", "scikit-learn", sklearn_one_leaf, 16)
 KDEPY_TREE = Peer("KDEpy TreeKDE, eps", "KDEpy", kdepy_tree, 16, "its eps is absolute")
 KDEPY_FFT = Peer("KDEpy FFTKDE", "KDEpy", kdepy_fft, 1000, "1024 × 1024 grid, interpolated")
+FINUFFT = Peer("FINUFFT", "finufft", finufft_kde, 1000, "no bound on a density's logarithm")
 SCIPY = Peer("SciPy gaussian_kde", "scipy", scipy_kde, 16, "h² times the covariance", exact_scipy)
 STATSMODELS = Peer("statsmodels KDEMultivariate", "statsmodels", statsmodels_kde, 16)
 # Of two trees a query costs the less the more there are: it gets the time to do all of them.
@@ -217,6 +245,6 @@ TORCH = Peer("PyTorch dense", "torch", torch_dense, 64)
 KEOPS = Peer("PyKeOps dense", "pykeops", keops_dense, 64)
 
 PEERS = (
-    SKLEARN, SKLEARN_DEFAULT, SKLEARN_ONE_LEAF, KDEPY_TREE, KDEPY_FFT, SCIPY, STATSMODELS, MLPACK,
-    TORCH, KEOPS,
+    SKLEARN, SKLEARN_DEFAULT, SKLEARN_ONE_LEAF, KDEPY_TREE, KDEPY_FFT, FINUFFT, SCIPY,
+    STATSMODELS, MLPACK, TORCH, KEOPS,
 )  # fmt: skip

@@ -207,8 +207,8 @@ def plane(data: Data) -> Work:
     train, query = data.normal(n, 2, 0), data.normal(n, 2, 1)
     h = scott(train)
     peers = (
-        packages.SKLEARN, packages.KDEPY_TREE, packages.KDEPY_FFT, packages.MLPACK, packages.SCIPY,
-        packages.STATSMODELS, packages.TORCH, packages.KEOPS,
+        packages.SKLEARN, packages.KDEPY_TREE, packages.KDEPY_FFT, packages.FINUFFT,
+        packages.MLPACK, packages.SCIPY, packages.STATSMODELS, packages.TORCH, packages.KEOPS,
     )  # fmt: skip
     found = others(peers, train, h, 1e-6)
     return Work(

@@ -146,7 +146,7 @@ def test_maps(script, capsys, tmp_path):
     arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
     arguments += ["--sphere-rows", "3000", "--no-kdepy", "--json", str(file)]
     figures = script("maps")["main"](arguments)
-    assert {row["grid"] for row in figures} == {"40x30", "4x4x4", "45x22"}
+    assert {row["grid"] for row in figures} == {"40x30", "4x4x4", "7x7", "45x22"}
     assert all(row["error_of_tol"] < 1 and row["bound_of_tol"] <= 1 for row in figures)
     assert "error, bound / tol" in capsys.readouterr().out
     assert kept(file, "maps") == figures
