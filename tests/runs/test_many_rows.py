@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 # A process that makes calls, and says how much memory the arrays of each took at most. Those of all
 # rows lie on the disk from a megabyte on, so that few rows are enough.
