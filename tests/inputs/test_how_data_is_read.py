@@ -22,7 +22,7 @@ from reading.truth import LIST, LISTS, NUMBERS, Schema, draw_table, gaussian
 import dkde
 
 # Cases of each form as the training side; the other side's is drawn.
-FEW, MANY = 6, 50
+FEW, MANY = 6, 30
 
 
 def check(name: str, seeds: range, folder: Path) -> None:

@@ -30,7 +30,7 @@ from dkde.runs import sessions
 SHM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 FEW = 4
 KINDS = ("kill", "cut", "EIO")
-# Every operation, and all kinds, take an hour; without the variable every seventh is tried.
+# Every operation, and all kinds, take an hour; without the variable every fifteenth is tried.
 IS_LONG = bool(os.environ.get("DKDE_ALL_FAULTS"))
 OTHERS = [kind for kind in (*DEATHS, *ERRORS, *ODD_ERRORS, *LASTING) if kind not in KINDS]
 
@@ -192,6 +192,6 @@ def test_some_operations(name, kind, data, expected):
 @pytest.mark.parametrize("name", CASES)
 def test_every_operation(name, kind, data, expected):
     n = operations(name, data)
-    start, step = (1, 1) if IS_LONG else (random.Random(f"{name}{kind}").randint(1, 7), 7)
+    start, step = (1, 1) if IS_LONG else (random.Random(f"{name}{kind}").randint(1, 15), 15)
     for k in range(start, n + 2, step):
         check(name, data, expected, kind, k)

@@ -98,4 +98,4 @@ def test_a_fault_at_some_operations_loses_nothing(data, folder, kind):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_at_many_operations_loses_nothing(data, folder, kind):
-    tried(data, folder, kind, 40)
+    tried(data, folder, kind, 20)

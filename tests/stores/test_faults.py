@@ -94,8 +94,8 @@ def exported(suffix: str) -> Case:
 
 # Tried at every operation by the long tests; all others by the full ones.
 FEW = ("kill", "cut", "EIO")
-# Every operation takes an hour; without the variable every tenth is met.
-STEP = 1 if os.environ.get("DKDE_ALL_FAULTS") else 10
+# Every operation takes an hour; without the variable every fifteenth is met.
+STEP = 1 if os.environ.get("DKDE_ALL_FAULTS") else 15
 CASES = {
     "a file": Case(
         lambda folder: write_whole(folder / "s.csv", b"new" * 9),
