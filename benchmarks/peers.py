@@ -15,8 +15,8 @@ uses one of two cores is then half of that in seconds.
 
 Works: 1 all bandwidths in one pass, against the matrix product alone; 2 one bandwidth, likewise;
 3 from a store to a kept result, against scikit-learn; 4 a grid of bandwidths, against NumPy; 5 a
-million points in the plane, and 6 noisy digits in 15 dimensions, against trees and dense sums; 7
-how time grows with the training rows. The peers are `pip install "dkde[peers]"`.
+million points in the plane, and 6 noisy digits in 15 dimensions, against trees, transforms and
+dense sums; 7 how time grows with the training rows. The peers are `pip install "dkde[peers]"`.
 """
 
 import argparse

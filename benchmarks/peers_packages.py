@@ -110,20 +110,21 @@ def kdepy_fft(train: Array, bandwidth: float, tolerance: float) -> Score:
 
 
 def finufft_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
-    """Two transforms between points and frequencies, and a Gaussian between these.
+    """Two transforms between points in the plane and frequencies, and a Gaussian between these.
 
-    What is left out (frequencies, images in the periods beside) and each transform are within the
-    tolerance of the largest density: small densities can be wrong in all digits.
+    Frequencies and images in the periods beside are left out where they are below a hundredth of
+    the tolerance, of a kernel's height, and the transforms get this hundredth, too. Nothing bounds
+    the relative error of a small density, which can even be negative.
     """
     import finufft
 
-    tolerance /= 100
+    tolerance /= 100  # as errors of several kinds add up, and are of the largest values
     middle = (train.max(axis=0) + train.min(axis=0)) / 2
     reach = bandwidth * np.sqrt(-2 * np.log(tolerance))
 
     def score(queries: Array) -> Array:
-        # At each call, as the period has to hold the queries.
         sides = [np.ascontiguousarray((side - middle).T) for side in (train, queries)]
+        # The period holds the queries, so that all is done at each call.
         period = 2 * max(float(np.abs(side).max()) for side in sides) + reach
         unit = 2 * np.pi / period
         n_modes = 2 * int(np.ceil(np.sqrt(-2 * np.log(tolerance)) / bandwidth / unit)) + 1
@@ -131,7 +132,8 @@ def finufft_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
         ones = np.ones(len(train), complex)
         two = finufft.nufft2d1(*(unit * sides[0]), ones, (n_modes, n_modes), eps=tolerance)
         two *= np.multiply.outer(along, along) / (len(train) * period**2)
-        return _log(finufft.nufft2d2(*(unit * sides[1]), two, eps=tolerance).real)
+        found = finufft.nufft2d2(*(unit * sides[1]), two, eps=tolerance).real
+        return _log(np.maximum(found, 0))
 
     return score
 

@@ -36,18 +36,25 @@ def _own_cache_of_verified_blocks(tmp_path_factory: pytest.TempPathFactory) -> I
         yield
 
 
+# The random generators of test modules, and where each begins.
+_STARTS: dict[int, tuple[Generator, Any]] = {}
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _starts_of_generators(request: pytest.FixtureRequest) -> list[tuple[Generator, Any]]:
-    """The random generators of a module, and where they begin."""
-    values = vars(request.module).values()
-    return [(one, one.bit_generator.state) for one in values if isinstance(one, Generator)]
+def _generators(request: pytest.FixtureRequest) -> list[Generator]:
+    """The random generators of a module, before its first fixture takes numbers from them."""
+    found = [each for each in vars(request.module).values() if isinstance(each, Generator)]
+    for each in found:
+        # A module can have its turn twice.
+        _STARTS.setdefault(id(each), (each, each.bit_generator.state))
+    return found
 
 
 @pytest.fixture(autouse=True)
-def _same_rows_for_each_test(_starts_of_generators: list[tuple[Generator, Any]]) -> None:
+def _same_rows_for_each_test(_generators: list[Generator]) -> None:
     """Give a test the same random rows, whichever tests ran before it."""
-    for generator, start in _starts_of_generators:
-        generator.bit_generator.state = start
+    for each in _generators:
+        each.bit_generator.state = _STARTS[id(each)][1]
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

@@ -32,7 +32,7 @@ class Node:
     spare : pathlib.Path or None
         A second link to a file, which keeps it when its last name is removed.
     number : int
-        No other node ever has it, as one may have the ``id`` of a node that is gone.
+        Of this node alone; an ``id`` can be that of an earlier node, too.
     """
 
     is_folder: bool
@@ -40,7 +40,7 @@ class Node:
     kept: dict[str, Node] = field(default_factory=dict)
     content: bytes | None = None
     spare: Path | None = None
-    number: int = field(default_factory=count().__next__)
+    number: int = field(default_factory=count().__next__, init=False)
 
 
 # Names in folders, and what they lead to from now on; None for nothing.

@@ -144,12 +144,15 @@ def test_roofline(script, capsys, tmp_path):
 def test_maps(script, capsys, tmp_path):
     file = tmp_path / "maps.json"
     arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
-    arguments += ["--sphere-rows", "3000", "--no-kdepy", "--json", str(file)]
+    arguments += ["--sphere-rows", "3000", "--json", str(file)]
     figures = script("maps")["main"](arguments)
     assert {row["grid"] for row in figures} == {"40x30", "4x4x4", "7x7", "45x22"}
     assert all(row["error_of_tol"] < 1 and row["bound_of_tol"] <= 1 for row in figures)
     assert "error, bound / tol" in capsys.readouterr().out
     assert kept(file, "maps") == figures
+    (far,) = (row for row in figures if row["rows"] == "far")
+    assert far["peer_seconds"] > 0
+    assert far["peer_share_wrong"] > 0.5  # it is right only where the density is large
 
 
 @pytest.mark.slow
@@ -387,6 +390,18 @@ class TestPeers:
         printed = capsys.readouterr().out
         assert "| matrix product alone, float32 |" in printed
         assert "exponent" in printed
+
+    def test_finufft_sums_all_pairs(self):
+        """Far from zero, and for queries beyond the rows."""
+        pytest.importorskip("finufft")
+        packages, measure = map(importlib.import_module, ("peers_packages", "peers_measure"))
+        rng = np.random.default_rng(0)
+        places, middle = rng.normal(size=(500, 2)), np.array([30.0, -4.0])
+        train = middle + places
+        query = middle + np.concatenate([places[:20], 1.3 * places[:20]])
+        found = np.exp(packages.finufft_kde(train, 0.5, 1e-8)(query))
+        expected = np.exp(measure.exact_log_density(train, 0.5)(query)).astype(float)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
     def test_its_exact_sums(self):
         measure = importlib.import_module("peers_measure")

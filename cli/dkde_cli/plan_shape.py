@@ -26,7 +26,7 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape of rows that need not exist, as options give it; None where no option was given."""
+    """The options about rows that need not exist; None where one was not given."""
 
     shape: tuple[int, int] | None
     n_query: int | None

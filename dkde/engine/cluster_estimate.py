@@ -13,7 +13,7 @@ _FLOAT64 = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """The speeds of the machines around the workers, in a second.
+    """The speeds of the machines around the workers.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def _places(rows: Rows, n_rows: int) -> list[tuple[int, int]]:
     if rows.n_rows <= n_rows:
         return [(0, rows.n_rows)]
     # The bytes to read for one place: whole chunks of a store, next to nothing in memory.
-    chunk = 1 if rows.is_in_memory else rows.read_rows * rows.itemsize * rows.n_stored_features
+    chunk = 1 if rows.is_fixed else rows.read_rows * rows.itemsize * rows.n_stored_features
     # At least 16 rows a place.
     n_places = min(max(_PLACES, _BYTES // chunk), n_rows // 16)
     each = n_rows // n_places

@@ -151,12 +151,12 @@ def with_made(
     made: Made | None = None,
     first: int = 0,
 ) -> Survey:
-    """Return a survey that gets whole moments, see :func:`as_agreed`, with these.
+    """Make the moments of all training rows, and return the survey that has them.
 
     Parameters
     ----------
     work, survey, keep
-        As for :func:`as_agreed`.
+        As for :func:`as_agreed`, which says that the survey gets whole moments.
     pool : Pool
     made : callable, optional
         Called with each panel that is made, and not kept already.

@@ -124,7 +124,7 @@ class Work:
         """
         side = self.train
         others = side.weights, side.groups, side.scales
-        stay = side.rows.is_in_memory and all(map(in_memory, filter(None, others)))
+        stay = side.rows.is_fixed and all(map(in_memory, filter(None, others)))
         return replace(self, train_key=train_key if stay else "")
 
     def cut_like(self, other: "Work") -> "Work":

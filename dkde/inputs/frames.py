@@ -194,7 +194,8 @@ def _without_categories(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
         if isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind in "iuf":
             kind = dtype.categories.dtype
             # NumPy's integers cannot be missing; those of pandas of the same width can.
-            found[name] = kind if kind.kind == "f" else pd.array(np.empty(0, kind)).dtype
+            is_bare = is_plain(kind) and kind.kind != "f"
+            found[name] = pd.array(np.empty(0, kind)).dtype if is_bare else kind
     return data.astype(found) if found else data
 
 

@@ -282,10 +282,8 @@ class Images:
         origin : array (n_stored_features,), optional
             As for :meth:`beside`.
         """
-        return sum(
-            axis.factor * axis.rounding(at)
-            for axis, at in zip(self.axes, self._at(origin), strict=True)
-        )
+        places = zip(self.axes, self._at(origin), strict=True)
+        return sum(axis.factor * axis.rounding(at) for axis, at in places)
 
     def relative(self, origin: FloatArray | None) -> float:
         """Return what a distance may be off by, relative to itself, as images are rounded.
@@ -295,7 +293,8 @@ class Images:
         origin : array (n_stored_features,), optional
             As for :meth:`beside`.
         """
-        return max(map(AxisImages.relative, self.axes, self._at(origin)))
+        places = zip(self.axes, self._at(origin), strict=True)
+        return max(axis.relative(at) for axis, at in places)
 
     def _at(self, origin: FloatArray | None) -> list[float | None]:
         """Return what was subtracted from the coordinate of each axis, if anything was."""

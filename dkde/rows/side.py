@@ -272,8 +272,8 @@ class Rows:
         return all(part.source.is_held for part in self.parts)
 
     @property
-    def is_in_memory(self) -> bool:
-        """Return whether all values are held, and none is of a graph, which may give others."""
+    def is_fixed(self) -> bool:
+        """Return whether each read gives the same: values are held, and none is a graph's."""
         return self.is_held and not any(part.source.is_lazy for part in self.parts)
 
     def read(

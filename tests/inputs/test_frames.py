@@ -401,12 +401,25 @@ class TestObjects:
         assert len(seen) <= 1000
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "int8",
+        "uint16",
+        "int64",
+        "float32",
+        "float64",
+        "UInt8",
+        "Int64",
+        "Float32",
+        "int64[pyarrow]",
+    ],
+)
 @pytest.mark.parametrize("form", ["frame", "Dataset"])
 def test_a_missing_category_of_numbers_is_a_missing_number(form, dtype):
     rows = pd.DataFrame({"a": [1.0, 2, 3], "b": [0.0, 1, 5]})
     train = rows if form == "frame" else xr.Dataset({k: ("obs", v) for k, v in rows.items()})
-    numbers = np.array([1, 2], dtype)
+    numbers = pd.Index([1, 2], dtype=dtype)
     query = pd.DataFrame({name: pd.Categorical.from_codes([0, -1, 1], numbers) for name in "ab"})
     plain = pd.DataFrame({name: [1, np.nan, 2] for name in "ab"})
     model = dkde.KernelDensity(nan="drop").fit(train)
