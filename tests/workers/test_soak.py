@@ -11,6 +11,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager, suppress
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -73,6 +74,9 @@ class Killer:
 def cluster(folder):
     """A scheduler and workers with nannies, each a process of its own."""
     with (
+        # Nobody reads the scheduler's log: after some two hundred kills the pipe would be full, and
+        # the scheduler wait for ever.
+        mock.patch.dict(os.environ, {"DASK_LOGGING__DISTRIBUTED": "error"}),
         SubprocessCluster(
             n_workers=WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0",
             worker_kwargs={"local_directory": str(folder)},
