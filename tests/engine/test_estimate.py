@@ -146,11 +146,13 @@ def test_seconds_are_those_of_the_run_within_a_factor_of_two(planned: Any) -> No
         run(made, pool)
     survey = made.survey()
     seconds = estimate(made, survey, 1, estimate_seconds(made.plan, 1, "gaussian", "euclidean"))
-    start = process_time()
-    with thread_pool(2) as pool:
-        run(made, pool)
-    taken = process_time() - start
-    assert taken / 2 < seconds.seconds < 2 * taken
+    taken = []
+    for _ in range(2):  # what else the machine does only adds to a time
+        start = process_time()
+        with thread_pool(2) as pool:
+            run(made, pool)
+        taken.append(process_time() - start)
+    assert min(taken) / 2 < seconds.seconds < 2 * min(taken)
 
 
 @pytest.mark.parametrize(("d", "h"), [(1, 0.3), (2, 0.3), (2, 0.8), (3, 0.5)])

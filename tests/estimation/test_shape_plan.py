@@ -25,6 +25,12 @@ def stored(folder, model, n_rows, n_features, seed, chunk=None):
     return rows
 
 
+def processor_seconds(query, train):
+    start = process_time()
+    dkde.score(query, train, "scott", tol=1e-6)
+    return process_time() - start
+
+
 SIZES = (
     "pairs", "flops", "bytes_read", "bandwidths", "blocks", "query_blocks", "panels", "block_rows",
     "panel_rows", "block_bytes", "resident_bytes", "answer_bytes",
@@ -138,14 +144,18 @@ def test_seconds_are_those_of_real_rows_and_of_their_run(
     train = stored(tmp_path / "train", model, n_train, n_features, 0)
     query = stored(tmp_path / "query", model, n_query, n_features, 1)
     dkde.score(query[:2000], train[:20_000], 0.2, tol=1e-6)  # compiled by now
-    for _ in range(2):
-        found = dkde.plan_shape((n_train, n_features), n_query, model=model, **call)
-        real = dkde.plan(query=query, train=train, bandwidths="scott", n_threads=1, **call)
-    start = process_time()
-    dkde.score(query, train, "scott", tol=1e-6)
-    taken = process_time() - start
-    assert real["seconds"] / 1.3 < found["seconds"] < 1.3 * real["seconds"]
-    for seconds in (found["seconds"], real["seconds"]):
+    # The least of three: what else the machine does only adds to a time.
+    found = min(
+        dkde.plan_shape((n_train, n_features), n_query, model=model, **call)["seconds"]
+        for _ in range(3)
+    )
+    real = min(
+        dkde.plan(query=query, train=train, bandwidths="scott", n_threads=1, **call)["seconds"]
+        for _ in range(3)
+    )
+    taken = min(processor_seconds(query, train) for _ in range(3 if n_query < 10**6 else 1))
+    assert real / 1.3 < found < 1.3 * real
+    for seconds in (found, real):
         assert taken / 2 < seconds < 2 * taken
 
 
