@@ -106,7 +106,7 @@ def _sample(rows: Rows, known: Summaries) -> tuple[FloatArray, npt.NDArray[np.in
         n_places = _PLACES_IN_MEMORY if rows.resident_bytes else _PLACES
         each = max(1, min(_ROWS, rows.n_rows) // n_places)
         starts = [(rows.n_rows - each) * i // (n_places - 1) for i in range(n_places)]
-        values = np.concatenate([rows.read(a, a + each, decode=True) for a in starts])
+        values = rows.read_each([(a, a + each) for a in starts], decode=True)
         numbers = np.concatenate([np.arange(a, a + each) for a in starts])
     values = np.asarray(values, np.float64)
     there = np.isfinite(values).all(axis=1)

@@ -288,12 +288,12 @@ def _sample(
     mapped = rows.linear is not None
     origin = reference if mapped else None
     starts = [(rows.n_rows - each) * i // (n_places - 1) for i in range(n_places)]
-    read = [rows.read(a, a + each, decode=not task.integer, origin=origin) for a in starts]
+    ranges = [(a, a + each) for a in starts]
+    values = rows.read_each(ranges, decode=not task.integer, origin=origin)
     frame = task.frame(reference, rows.n_features, mapped=mapped)
     groups = None
     if side.groups is not None:
-        groups = np.concatenate([read_groups(side.groups, a, a + each) for a in starts])
-    values = np.concatenate(read)
+        groups = np.concatenate([read_groups(side.groups, a, b) for a, b in ranges])
     missing = rows.missing(values)
     if missing is not None:
         values, groups = values[~missing], None if groups is None else groups[~missing]

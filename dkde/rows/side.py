@@ -5,7 +5,7 @@ source: an opened Zarr array, a file, or an array in memory. A task receives the
 is small, and a range of rows. Nothing is read before.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -20,6 +20,9 @@ from dkde.rows.row_source import Derived, RowSource, Step, innermost
 from dkde.rows.tally import note
 from dkde.stores.scratch import room_for_rows
 from dkde.typing import Array, FloatArray
+
+# Ranges are read at once where all rows from the first to the last take no more bytes in float64.
+_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,40 @@ class Rows:
                 _check_exact(part, stored, a)
             pieces.append(part.encoding.decode(stored) if decode else stored)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def read_each(
+        self, ranges: Sequence[tuple[int, int]], *, decode: bool, origin: FloatArray | None = None
+    ) -> Array:
+        """Return the rows of some ranges, in ascending order, one after another in one array.
+
+        Ranges that lie in one chunk are read at once, so that it is fetched and decoded once.
+        """
+        values = []
+        for first, last in self.together(ranges):
+            begin = ranges[first][0]
+            read = self.read(begin, ranges[last - 1][1], decode=decode, origin=origin)
+            values += [read[a - begin : b - begin] for a, b in ranges[first:last]]
+        return np.concatenate(values)
+
+    def together(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Yield, as slices, runs of ranges of which one read takes fewer bytes than several.
+
+        Parameters
+        ----------
+        ranges : sequence of (start, stop)
+            In ascending order.
+        """
+        most = _AT_ONCE // (8 * max(self.n_features, self.n_stored_features))
+        first, n_bytes = 0, 0
+        for number, (start, stop) in enumerate(ranges):
+            alone, begin = self.bytes_read(start, stop), ranges[first][0]
+            joined = self.bytes_read(begin, stop)
+            is_less = joined < n_bytes + alone and stop - begin <= most
+            if number > first and not is_less:
+                yield first, number
+                first, joined = number, alone
+            n_bytes = joined
+        yield first, len(ranges)
 
     def _read_mapped(
         self, linear: LinearMap, start: int, stop: int, origin: FloatArray | None

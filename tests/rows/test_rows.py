@@ -3,12 +3,14 @@
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dkde.rows import side
 from dkde.rows.columns import columns_of, picked
 from dkde.rows.row_source import Derived, RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
@@ -34,6 +36,43 @@ def test_parts_read_as_one_array(sizes, data):
     covered = list(rows.ranges(start, stop))
     assert [a for a, _ in covered] == [start, *(b for _, b in covered[:-1])]
     assert covered[-1][1] == stop
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12)), min_size=1, max_size=3), st.data()
+)
+def test_ranges_read_at_once_are_those_read_one_by_one(sizes, data):
+    parts = []
+    for n, chunk in sizes:
+        values = np.random.default_rng(n).integers(0, 9, (n, 3))
+        if chunk:  # in a store
+            store = zarr.storage.MemoryStore()
+            source = ZarrSource(zarr.create_array(store, data=values, chunks=(chunk, 3)))
+        else:
+            source = ArraySource(values)
+        parts.append(Part(source, 0, n, "a"))
+    rows = Rows(tuple(parts))
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows.n_rows), min_size=2, unique=True)))
+    ranges = list(pairwise(cuts))[:: data.draw(st.integers(1, 2))]
+    apart = [rows.read(a, b, decode=True) for a, b in ranges]
+    np.testing.assert_array_equal(rows.read_each(ranges, decode=True), np.concatenate(apart))
+    runs = [ranges[first:last] for first, last in rows.together(ranges)]
+    assert [each for run in runs for each in run] == ranges
+    for run in runs:
+        joined = rows.bytes_read(run[0][0], run[-1][1])
+        assert joined <= sum(rows.bytes_read(a, b) for a, b in run)
+
+
+def test_ranges_of_one_chunk_are_read_at_once(monkeypatch):
+    stored = zarr.create_array(
+        zarr.storage.MemoryStore(), data=np.arange(400.0).reshape(200, 2), chunks=(100, 2)
+    )
+    rows = Rows((Part(ZarrSource(stored), 0, 200, "a"),))
+    ranges = [(0, 10), (30, 40), (90, 105), (150, 160)]
+    assert list(rows.together(ranges)) == [(0, 4)]  # two chunks, and 90 to 105 is of both
+    assert list(rows.together([ranges[0], ranges[1], ranges[3]])) == [(0, 2), (2, 3)]
+    monkeypatch.setattr(side, "_AT_ONCE", 8 * 2 * 60)  # 60 rows
+    assert list(rows.together(ranges)) == [(0, 2), (2, 3), (3, 4)]
 
 
 def test_one_part_twice_is_two_ranges():
