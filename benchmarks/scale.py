@@ -1,14 +1,17 @@
 """How a score of stored rows grows with the rows: time, bytes read, memory, and kills on the way.
 
-As many training rows as query rows, in the plane, from a store on the disk, with a bandwidth by
-Scott's rule. The store is made by blocks and kept for the next time. Each run is a process of its
-own, which is killed at random moments as often as asked, and resumed by the same command. Some rows
-of the result are then compared with the sum over all training rows. Seconds are those in which
-processors worked, and those that passed, of all sessions of a run together.
+As many training rows as query rows, or as many query rows as asked, in the plane or in more
+features, from a store on the disk, with a bandwidth by Scott's rule. The store is made by blocks,
+sorted if asked, and kept for the next time. Each run is a process of its own, which is killed at
+random moments as often as asked, and resumed by the same command. Some rows of the result are then
+compared with the sum over all training rows. Seconds are those in which processors worked, and
+those that passed, of all sessions of a run together. The peak is all that was resident; "own" is
+its part that is not of files, which Linux alone tells.
 
     python benchmarks/scale.py                                 # a million to ten million rows
     python benchmarks/scale.py --rows 100000000 --kills 2      # takes about 30 GB of disk
     python benchmarks/scale.py --data mixture --folder /data/scale
+    python benchmarks/scale.py --rows 100000000 --queries 1000000 --features 3 --order
 """
 
 import argparse
@@ -21,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -37,7 +39,8 @@ from dkde.typing import FloatArray
 
 TOL, BLOCK = 1e-6, 2**20
 ROWS = [1_000_000, 3_000_000, 10_000_000]
-# Mixtures: the centres, and the standard deviations of their Gaussians, which weigh as much each.
+# Mixtures: the centres in the plane, which are 0 in further features, and the standard deviations
+# of their Gaussians, which weigh as much each.
 MIXTURES = {
     "normal": ([[0.0, 0.0]], [1.0]),
     "mixture": ([[-3.0, 0.0], [0.0, 2.0], [3.0, -1.0]], [1.0, 0.3, 0.6]),
@@ -46,49 +49,90 @@ MIXTURES = {
 FIRST = 20_000
 
 
-def blocks(data: str, n_rows: int, seed: int) -> Iterator[FloatArray]:
+class Rows(NamedTuple):
+    """What is scored: of which mixture, and how many rows and features."""
+
+    data: str
+    n_train: int
+    n_query: int
+    n_features: int
+    order: bool
+
+    @property
+    def centres(self) -> FloatArray:
+        plane = np.array(MIXTURES[self.data][0])
+        return np.pad(plane, ((0, 0), (0, self.n_features - plane.shape[1])))
+
+    @property
+    def bandwidth(self) -> float:
+        """Scott's, by the mean of all variances."""
+        spreads = np.array(MIXTURES[self.data][1])
+        variances = self.centres.var(axis=0) + (spreads**2).mean()
+        return float(np.sqrt(variances.mean()) * self.n_train ** (-1 / (self.n_features + 4)))
+
+    @property
+    def name(self) -> str:
+        sizes = f"{self.n_train}-{self.n_query}-{self.n_features}"
+        return f"{self.data}-{sizes}{'-sorted' if self.order else ''}"
+
+
+def blocks(rows: Rows, n_rows: int, seed: int) -> Iterator[FloatArray]:
     """Yield rows block by block."""
     rng = np.random.default_rng(seed)
-    centres, spreads = (np.array(each) for each in MIXTURES[data])
+    centres, spreads = rows.centres, np.array(MIXTURES[rows.data][1])
     for start in range(0, n_rows, BLOCK):
         count = min(BLOCK, n_rows - start)
         chosen = rng.integers(0, len(centres), count)
-        yield centres[chosen] + rng.standard_normal((count, 2)) * spreads[chosen, None]
+        noise = rng.standard_normal((count, rows.n_features))
+        yield centres[chosen] + noise * spreads[chosen, None]
 
 
-def scott(data: str, n_rows: int) -> float:
-    """Return Scott's bandwidth in the plane, by the mean of both variances."""
-    centres, spreads = (np.array(each) for each in MIXTURES[data])
-    variances = centres.var(axis=0) + (spreads**2).mean()
-    return float(np.sqrt(variances.mean()) * n_rows ** (-1 / 6))
-
-
-def store_of(folder: Path, data: str, n_rows: int) -> Path:
-    """Return a store of both sides, which is made where it is not there yet."""
-    place = folder / f"{data}-{n_rows}.zarr"
-    if not place.exists():
-        sides = {
-            name: partial(blocks, data, n_rows, seed)
-            for seed, name in enumerate(["train", "query"])
-        }
-        dkde.import_rows(sides, place, index=False)
+def store_of(folder: Path, rows: Rows, side: str) -> Path:
+    """Return a store of a side, which is made where it is not there yet."""
+    place = folder / f"{rows.name}-{side}.zarr"
+    if place.exists():
+        return place
+    n_rows, seed = (rows.n_train, 0) if side == "train" else (rows.n_query, 1)
+    drawn = blocks(rows, n_rows, seed)
+    if not rows.order:
+        dkde.import_rows(drawn, place, index=False)
+        return place
+    file = folder / f"{side}.npy"
+    array = np.lib.format.open_memmap(file, "w+", np.float64, (n_rows, rows.n_features))
+    for start, block in zip(range(0, n_rows, BLOCK), drawn, strict=True):
+        array[start : start + len(block)] = block
+    array.flush()
+    del array
+    dkde.import_dataset(file, place, order=True)
+    file.unlink()
     return place
 
 
 class Session(NamedTuple):
-    """A process of a run: the seconds that passed and in which processors worked, its peak."""
+    """A process of a run: the seconds that passed and in which processors worked, its peaks."""
 
     passed: float
     worked: float
     peak: int
+    own: int | None
     status: int
+
+
+def own_bytes(process: int) -> int | None:
+    """Return the resident bytes of a process that are not of files; None where nobody tells."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) for line in lines if line.startswith("RssAnon:")]
+    return found[0] * 1024 if found else None
 
 
 def session(command: list[str], kill_after: float | None, run: Path) -> Session:
     """Run a command; kill it so many seconds after its run began, if it goes on so long."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    begun = None
+    begun, own = None, None
     while True:
         found, status, usage = os.wait4(process.pid, os.WNOHANG)
         now = time.perf_counter()
@@ -96,45 +140,55 @@ def session(command: list[str], kill_after: float | None, run: Path) -> Session:
             code = os.waitstatus_to_exitcode(status)
             process.returncode = code
             worked = usage.ru_utime + usage.ru_stime
-            return Session(now - start, worked, usage.ru_maxrss * 1024, code)
+            return Session(now - start, worked, usage.ru_maxrss * 1024, own, code)
         if begun is None and any(run.glob("*/sessions/*.json")):
             begun = now
         if kill_after is not None and begun is not None and now - begun > kill_after:
             process.send_signal(signal.SIGKILL)
             kill_after = None
+        own = max(filter(None, (own, own_bytes(process.pid))), default=None)
         time.sleep(0.01)
 
 
-def direct(store: Path, rows: list[int], bandwidth: float) -> FloatArray:
+def direct(query: FloatArray, train: Sequence[zarr.Array[Any]], bandwidth: float) -> FloatArray:
     """Return the log-densities of some query rows, by the sum over all training rows."""
-    group = zarr.open_group(store, mode="r")
-    query = np.array([group["query/x"][row] for row in rows])
-    train, step = group["train/x"], BLOCK
-    sums = np.zeros(len(rows))
-    for start in range(0, train.shape[0], step):
-        block = train[start : start + step]
-        for i, row in enumerate(query):
-            sums[i] += np.exp(-((block - row) ** 2).sum(axis=1) / (2 * bandwidth**2)).sum()
+    sums, n_features = np.zeros(len(query)), query.shape[1]
+    for part in train:
+        for start in range(0, part.shape[0], BLOCK):
+            block = part[start : start + BLOCK]
+            for i, row in enumerate(query):
+                sums[i] += np.exp(-((block - row) ** 2).sum(axis=1) / (2 * bandwidth**2)).sum()
     with np.errstate(divide="ignore"):
-        found: FloatArray = np.log(sums) - log(train.shape[0] * 2 * np.pi * bandwidth**2)
-    return found
+        found: FloatArray = np.log(sums) - log(sum(part.shape[0] for part in train))
+    return found - n_features / 2 * log(2 * np.pi * bandwidth**2)
 
 
-def measure(folder: Path, data: str, n_rows: int, n_kills: int, n_checked: int) -> dict[str, Any]:
+def rows_of(array: zarr.Array[Any], numbers: Sequence[int]) -> FloatArray:
+    """Return some rows of a stored array."""
+    return np.array([array[number] for number in numbers])
+
+
+def relative(found: FloatArray, expected: FloatArray) -> float:
+    """Return the largest error, in units of the log-density where that is more than 1."""
+    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def measure(folder: Path, of: Rows, n_kills: int, n_checked: int) -> dict[str, Any]:
     """Run a score of so many rows, kill and resume it, and compare some rows of its result."""
-    store, bandwidth = store_of(folder, data, n_rows), scott(data, n_rows)
-    output = folder / f"{data}-{n_rows}-result.zarr"
+    train, query = (store_of(folder, of, side) for side in ("train", "query"))
+    bandwidth, scored = of.bandwidth, f"{query}::train"
+    output = folder / f"{of.name}-result.zarr"
     run = Path(f"{output}.run")
     for place in (output, run):
         shutil.rmtree(place, ignore_errors=True)
     n_threads = os.cpu_count() or 1
     plan = dkde.plan(
-        query="query", train="train", source=str(store), bandwidths=[bandwidth], tol=TOL,
+        query=scored, train="train", source=str(train), bandwidths=[bandwidth], tol=TOL,
         threads_per_worker=n_threads, n_threads=n_threads,
     )  # fmt: skip
     command = [
-        sys.executable, "-m", "dkde", "--quiet", "score", str(store), "--train", "train", "--query",
-        "query", "--bandwidth", repr(bandwidth), "--tol", str(TOL), "--output", str(output),
+        sys.executable, "-m", "dkde", "--quiet", "score", str(train), "--train", "train", "--query",
+        scored, "--bandwidth", repr(bandwidth), "--tol", str(TOL), "--output", str(output),
     ]  # fmt: skip
     rng = np.random.default_rng()
     sessions: list[Session] = []
@@ -146,23 +200,25 @@ def measure(folder: Path, data: str, n_rows: int, n_kills: int, n_checked: int) 
         if sessions[-1].status:
             raise SystemExit(f"{' '.join(command)}: ended with status {sessions[-1].status}")
     result = xr.open_zarr(output, chunks=None)
-    rows = rng.choice(n_rows, n_checked, replace=False).tolist()
-    expected = direct(store, rows, bandwidth)
+    rows = rng.choice(of.n_query, n_checked, replace=False).tolist()
+    arrays = (zarr.open_group(place, mode="r")["train/x"] for place in (query, train))
+    expected = direct(rows_of(next(arrays), rows), list(arrays), bandwidth)
     found = result["log_density"].isel(sample=rows).values.ravel()
-    errors = np.abs(found - expected) / np.maximum(1, np.abs(expected))
     read = json.loads(result.attrs["bytes_read"])["score"]
     total, once = (sum(each[i] for each in read.values()) for i in range(2))
     shutil.rmtree(output)
     return {
-        "rows": n_rows, "bandwidth": bandwidth,
+        "rows": of.n_train, "queries": of.n_query, "bandwidth": bandwidth,
         "passed": sum(each.passed for each in sessions),
         "worked": sum(each.worked for each in sessions),
         "killed": sum(each.status == -signal.SIGKILL for each in sessions),
         "peak_bytes": max(each.peak for each in sessions),
+        "own_bytes": max(filter(None, (each.own for each in sessions)), default=None),
         "bytes_read": total, "bytes_of_sides": once, "read": total / once,
-        "error": float(errors.max()), "planned_seconds": plan["seconds"],
+        "error": relative(found, expected), "planned_seconds": plan["seconds"],
         "planned_bytes": plan["peak_bytes_per_worker"] + plan["answer_bytes"],
         "planned_read": sum(each["bytes"] for each in plan["reads"].values()) / once,
+        "train_read": read["train"][0] / read["train"][1],
     }  # fmt: skip
 
 
@@ -179,6 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--data", choices=sorted(MIXTURES), default="normal")
+    parser.add_argument("--queries", type=int, help="query rows; by default as many as --rows")
+    parser.add_argument("--features", type=int, default=2)
+    parser.add_argument("--order", action="store_true", help="sort the rows of the store")
     parser.add_argument("--kills", type=int, default=0, help="kill each run so many times")
     parser.add_argument("--check", type=int, default=32, help="compare so many rows")
     parser.add_argument("--folder", help="where stores are made and kept; else they are removed")
@@ -188,20 +247,24 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        measure(Path(temporary), options.data, min(FIRST, *options.rows), 0, 1)
-        print(f"{options.data}, tol = {TOL:g}, kills: {options.kills}")
-        print("| rows | h | s worked | s passed | s planned | killed | read | planned | MB peak | "
-              "MB planned | error |\n|---:|" + "---:|" * 10)  # fmt: skip
+        first = min(FIRST, *options.rows)
+        measure(Path(temporary), Rows(options.data, first, first, options.features, False), 0, 1)
+        print(f"{options.data}, {options.features} features, tol = {TOL:g}, kills: {options.kills}")
+        print("| rows | queries | h | s worked | s passed | s planned | killed | read | planned | "
+              "MB peak | own | planned | error |\n|---:|" + "---:|" * 12)  # fmt: skip
         for n_rows in options.rows:
-            row = measure(folder, options.data, n_rows, options.kills, options.check)
+            n_query = options.queries or n_rows
+            rows = Rows(options.data, n_rows, n_query, options.features, options.order)
+            row = measure(folder, rows, options.kills, options.check)
             figures.append(row)
+            own = "" if row["own_bytes"] is None else f"{row['own_bytes'] / 1e6:.0f}"
             print(
-                f"| {n_rows:,} | {row['bandwidth']:.4f} | {row['worked']:.1f} | "
+                f"| {n_rows:,} | {n_query:,} | {row['bandwidth']:.4f} | {row['worked']:.1f} | "
                 f"{row['passed']:.1f} | {row['planned_seconds']:.1f} | {row['killed']} | "
                 f"{row['read']:.2f} | {row['planned_read']:.2f} | {row['peak_bytes'] / 1e6:.0f} | "
-                f"{row['planned_bytes'] / 1e6:.0f} | {row['error']:.1e} |",
+                f"{own} | {row['planned_bytes'] / 1e6:.0f} | {row['error']:.1e} |",
                 flush=True,
-            )  # fmt: skip
+            )
         grows = ", ".join(f"{each:.2f}" for each in exponents(figures))
         print(f"twice the rows take so many times the seconds worked: {grows or 'unknown'}")
     keep(new_record("scale", options, figures), options.json)

@@ -20,9 +20,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "kills", "leaves", "maps",
-    "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs",
-    "scale", "selection", "simulated", "stores", "supports",
+    "bandwidths", "bounded", "calls", "exactness", "extend", "groups", "growth", "kills", "leaves",
+    "maps", "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline",
+    "runs", "scale", "selection", "simulated", "stores", "supports",
 )  # fmt: skip
 
 
@@ -114,6 +114,32 @@ def test_scale(script, capsys, tmp_path):
     assert capsys.readouterr().out.count("\n| ") == 3  # heads, two rows
     assert kept(file, "scale") == figures
     assert all(row["error"] <= 1e-6 and row["read"] >= 1 for row in figures)
+
+
+@pytest.mark.slow
+def test_scale_of_sorted_rows(script, capsys, tmp_path):
+    file = tmp_path / "scale.json"
+    sizes = ["--rows", "200000", "--queries", "2000", "--features", "3", "--order"]
+    given = [*sizes, "--data", "mixture", "--check", "4", "--folder", str(tmp_path)]
+    (row,) = script("scale")["main"]([*given, "--json", str(file)])
+    assert "mixture, 3 features" in capsys.readouterr().out
+    assert kept(file, "scale") == [row]
+    assert (row["rows"], row["queries"]) == (200_000, 2000)
+    assert row["error"] <= 1e-6
+    assert row["own_bytes"] is None or row["own_bytes"] <= row["peak_bytes"]
+
+
+@pytest.mark.slow
+def test_extend(script, capsys, tmp_path):
+    file = tmp_path / "extend.json"
+    given = ["--share", "0.005", "--check", "3", "--folder", str(tmp_path), "--json", str(file)]
+    figures = script("extend")["main"](given)
+    assert capsys.readouterr().out.count("\n| ") == 3
+    assert kept(file, "extend") == figures
+    assert [(row["base"], row["added"]) for row in figures] == [
+        ("plane", "train"), ("pairs", "train"), ("pairs", "query"),
+    ]  # fmt: skip
+    assert all(row["error"] <= row["bound"] for row in figures)
 
 
 @pytest.mark.slow
@@ -322,8 +348,8 @@ def test_workers_that_are_killed(script, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the processes that it starts
     file = tmp_path / "kills.json"
     # Workers live longer than they load their libraries, and some die, however busy the machine is.
-    sizes = ["--workers", "2", "--blocks", "400", "--rows", "100000", "--every", "4"]
-    figures = script("kills")["main"]([*sizes, "--json", str(file)])
+    sizes = ["--workers", "2", "--blocks", "400", "--block-rows", "20", "--rows", "100000"]
+    figures = script("kills")["main"]([*sizes, "--every", "4", "--json", str(file)])
     assert figures["kills"] > 0
     assert figures["ratio"] > 0
     assert "the same to the last bit" in capsys.readouterr().out
