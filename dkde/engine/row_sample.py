@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.reading import read_present
+from dkde.engine.reading import read_present_each
 from dkde.engine.task import Task
 from dkde.numerics.frame import Frame, Points
 from dkde.rows.side import Rows, Side
@@ -33,18 +33,10 @@ def _sample(
     # Groups are not read: most often the rows of one group are few.
     alone = replace(side, groups=None)
     places = _places(side.rows, n_rows)
-    for first, last in side.rows.together(places):
-        begin, end = places[first][0], places[last - 1][1]
-        read = read_present(alone, begin, end, not task.integer, origin)
-        numbers = np.arange(begin, end) if isinstance(read.numbers, int) else read.numbers
-        chosen = np.concatenate(
-            [np.arange(*np.searchsorted(numbers, place)) for place in places[first:last]]
-        )
-        ones = np.ones(len(chosen))
-        weights, scales = (
-            ones if each is None else each[chosen] for each in (read.weights, read.scales)
-        )
-        points = Points.of(read.values[chosen], frame)
+    for read in read_present_each(alone, places, not task.integer, origin):
+        ones = np.ones(len(read.values))
+        weights, scales = (ones if each is None else each for each in (read.weights, read.scales))
+        points = Points.of(read.values, frame)
         # Rows with infinite values, or too large ones, are refused by the block that reads them.
         finite = np.isfinite(points.norms)
         yield points[finite], weights[finite], scales[finite]

@@ -21,7 +21,7 @@ from dkde.rows.tally import note
 from dkde.stores.scratch import room_for_rows
 from dkde.typing import Array, FloatArray
 
-# Ranges are read at once where all rows from the first to the last take no more bytes in float64.
+# The most bytes, as stored, between ranges of one chunk that are read at once.
 _AT_ONCE = 64 * 2**20
 
 
@@ -300,50 +300,41 @@ class Rows:
         """
         if self.linear is not None and decode:
             return self._read_mapped(self.linear, start, stop, origin)
-        pieces = []
-        # a and b are row numbers in the part's source, start and stop those of this side.
-        for part, a, b in self._cover(start, stop):
-            stored = part.source.read(a, b)
-            if stored.ndim == 2:  # of rows, and not of their weights
-                note(part.source.bytes_read(a, b))
-            if stored.ndim == 2 and part.encoding.is_identity:
-                _check_exact(part, stored, a)
-            pieces.append(part.encoding.decode(stored) if decode else stored)
+        pieces = [
+            _decoded(part, _stored(part, a, b), a, decode=decode)
+            for part, a, b in self._cover(start, stop)
+        ]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def read_each(
         self, ranges: Sequence[tuple[int, int]], *, decode: bool, origin: FloatArray | None = None
     ) -> Array:
-        """Return the rows of some ranges, in ascending order, one after another in one array.
+        """Return the rows of some ranges, one after another in one array.
 
-        Ranges that lie in one chunk are read at once, so that it is fetched and decoded once.
-        """
-        values = []
-        for first, last in self.together(ranges):
-            begin = ranges[first][0]
-            read = self.read(begin, ranges[last - 1][1], decode=decode, origin=origin)
-            values += [read[a - begin : b - begin] for a, b in ranges[first:last]]
-        return np.concatenate(values)
-
-    def together(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Yield, as slices, runs of ranges of which one read takes fewer bytes than several.
+        Neighbouring ranges in one chunk of a file or a store are read at once, so that it is
+        fetched and decompressed once.
 
         Parameters
         ----------
         ranges : sequence of (start, stop)
-            In ascending order.
+            At least one; in ascending order, where chunks are to be read once.
+        decode, origin
+            As for :meth:`read`.
         """
-        most = _AT_ONCE // (8 * max(self.n_features, self.n_stored_features))
-        first, n_bytes = 0, 0
-        for number, (start, stop) in enumerate(ranges):
-            alone, begin = self.bytes_read(start, stop), ranges[first][0]
-            joined = self.bytes_read(begin, stop)
-            is_less = joined < n_bytes + alone and stop - begin <= most
-            if number > first and not is_less:
-                yield first, number
-                first, joined = number, alone
-            n_bytes = joined
-        yield first, len(ranges)
+        pieces = [piece for start, stop in ranges for piece in self._cover(start, stop)]
+        values = []
+        for first, last in _in_one_chunk(pieces):
+            part, begin, _ = pieces[first]
+            stop = max(b for _, _, b in pieces[first:last])
+            stored = _stored(part, begin, stop)
+            for _, a, b in pieces[first:last]:
+                # A copy, so that what lies between the ranges goes.
+                rows = stored if last == first + 1 else stored[a - begin : b - begin].copy()
+                found = _decoded(part, rows, a, decode=decode)
+                if self.linear is not None and decode:
+                    found = self._mapped(self.linear, found, origin)
+                values.append(found)
+        return np.concatenate(values)
 
     def _read_mapped(
         self, linear: LinearMap, start: int, stop: int, origin: FloatArray | None
@@ -353,11 +344,16 @@ class Rows:
         # Piece by piece: decoded rows may have many more features than mapped ones.
         for a, b in self.ranges(start, stop):
             values = self.unmapped.read(a, b, decode=True)
-            centred = np.subtract(values, 0.0 if origin is None else origin, dtype=np.float64)
-            mapped[a - start : b - start] = linear.apply(centred)
-            # A map may leave out a feature that is NaN; its row is to be left out all the same.
-            if self.drops_missing:
-                mark_missing(mapped[a - start : b - start], values)
+            mapped[a - start : b - start] = self._mapped(linear, values, origin)
+        return mapped
+
+    def _mapped(self, linear: LinearMap, values: Array, origin: FloatArray | None) -> FloatArray:
+        """Return decoded rows, less the origin, after the linear map."""
+        centred = np.subtract(values, 0.0 if origin is None else origin, dtype=np.float64)
+        mapped = linear.apply(centred)
+        # A map may leave out a feature that is NaN; its row is to be left out all the same.
+        if self.drops_missing:
+            mark_missing(mapped, values)
         return mapped
 
     def missing(self, values: Array) -> npt.NDArray[np.bool_] | None:
@@ -445,6 +441,38 @@ class Rows:
             a, b = max(start - offset, 0), min(stop - offset, len(part))
             if a < b:
                 yield part, part.start + a, part.start + b
+
+
+def _in_one_chunk(pieces: Sequence[tuple[Part, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last number of neighbouring pieces that lie in one chunk."""
+    first = 0
+    for number, (part, a, b) in enumerate(pieces[1:], 1):
+        before, begin, _ = pieces[first]
+        if (
+            part is not before
+            or part.source.resident_bytes  # in memory no reading is saved
+            or not begin <= a
+            or (b - begin) * part.source.row_bytes > _AT_ONCE
+            or len(set(part.source.chunk_of(np.array([begin, b - 1])).tolist())) > 1
+        ):
+            yield first, number
+            first = number
+    yield first, len(pieces)
+
+
+def _stored(part: Part, start: int, stop: int) -> Array:
+    """Return rows of a part's source as they are stored, and note the bytes that were read."""
+    stored = part.source.read(start, stop)
+    if stored.ndim == 2:  # of rows, and not of their weights
+        note(part.source.bytes_read(start, stop))
+    return stored
+
+
+def _decoded(part: Part, stored: Array, start: int, *, decode: bool) -> Array:
+    """Return stored rows from a row number of the part's source on, decoded if asked."""
+    if stored.ndim == 2 and part.encoding.is_identity:
+        _check_exact(part, stored, start)
+    return part.encoding.decode(stored) if decode else stored
 
 
 def _check_exact(part: Part, stored: Array, start: int) -> None:

@@ -3,15 +3,20 @@
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
+import dask.array as da
 import numpy as np
+import pytest
 import zarr
+from dask import delayed
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dkde
+from dkde.numerics.linear import Product
 from dkde.rows import side
 from dkde.rows.columns import columns_of, picked
+from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import Derived, RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
@@ -38,41 +43,97 @@ def test_parts_read_as_one_array(sizes, data):
     assert covered[-1][1] == stop
 
 
+def stored(values, chunk, shard=None, name="a", **keywords):
+    """A part of a Zarr array in so large chunks."""
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), data=values, chunks=(chunk, 3),
+        shards=None if shard is None else (shard, 3),
+    )  # fmt: skip
+    return Part(ZarrSource(array), 0, len(values), name, **keywords)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The ranges that are read of Zarr arrays."""
+    found, read = [], ZarrSource.read
+    monkeypatch.setattr(
+        ZarrSource, "read", lambda self, a, b: found.append((a, b)) or read(self, a, b)
+    )
+    return found
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12)), min_size=1, max_size=3), st.data()
 )
 def test_ranges_read_at_once_are_those_read_one_by_one(sizes, data):
+    rng = np.random.default_rng(0)
     parts = []
     for n, chunk in sizes:
-        values = np.random.default_rng(n).integers(0, 9, (n, 3))
-        if chunk:  # in a store
-            store = zarr.storage.MemoryStore()
-            source = ZarrSource(zarr.create_array(store, data=values, chunks=(chunk, 3)))
-        else:
-            source = ArraySource(values)
-        parts.append(Part(source, 0, n, "a"))
-    rows = Rows(tuple(parts))
-    cuts = sorted(data.draw(st.lists(st.integers(0, rows.n_rows), min_size=2, unique=True)))
-    ranges = list(pairwise(cuts))[:: data.draw(st.integers(1, 2))]
-    apart = [rows.read(a, b, decode=True) for a, b in ranges]
-    np.testing.assert_array_equal(rows.read_each(ranges, decode=True), np.concatenate(apart))
-    runs = [ranges[first:last] for first, last in rows.together(ranges)]
-    assert [each for run in runs for each in run] == ranges
-    for run in runs:
-        joined = rows.bytes_read(run[0][0], run[-1][1])
-        assert joined <= sum(rows.bytes_read(a, b) for a, b in run)
+        values = rng.integers(0, 9, (n, 3)).astype(np.float32)
+        values[rng.random((n, 3)) < 0.1] = np.nan
+        encoding = Encoding(*data.draw(st.sampled_from([(1.0, 0.0), (0.5, 1.0)])))
+        shard = data.draw(st.sampled_from([None, 2 * chunk])) if chunk else None
+        make = part(values, encoding=encoding) if not chunk else stored(
+            values, chunk, shard, encoding=encoding
+        )  # fmt: skip
+        parts.append(make)
+    linear = Product(rng.normal(size=(3, 2))) if data.draw(st.booleans()) else None
+    rows = Rows(tuple(parts), linear=linear, drops_missing=data.draw(st.booleans()))
+    at = st.integers(0, rows.n_rows - 1)
+    ranges = [
+        (min(pair), max(pair) + 1)
+        for pair in data.draw(st.lists(st.tuples(at, at), min_size=1, max_size=6))
+    ]
+    ranges = data.draw(st.sampled_from([ranges, sorted(ranges)]))
+    origin = rng.normal(size=3) if linear is not None else None
+    apart = [rows.read(a, b, decode=True, origin=origin) for a, b in ranges]
+    found = rows.read_each(ranges, decode=True, origin=origin)
+    np.testing.assert_allclose(found, np.concatenate(apart), rtol=1e-12, atol=1e-12)
+    raw = [rows.read(a, b, decode=False) for a, b in ranges]
+    np.testing.assert_array_equal(rows.read_each(ranges, decode=False), np.concatenate(raw))
 
 
-def test_ranges_of_one_chunk_are_read_at_once(monkeypatch):
-    stored = zarr.create_array(
-        zarr.storage.MemoryStore(), data=np.arange(400.0).reshape(200, 2), chunks=(100, 2)
-    )
-    rows = Rows((Part(ZarrSource(stored), 0, 200, "a"),))
+def test_ranges_of_one_chunk_are_read_at_once(reads, monkeypatch):
+    values = np.arange(600.0).reshape(200, 3)
     ranges = [(0, 10), (30, 40), (90, 105), (150, 160)]
-    assert list(rows.together(ranges)) == [(0, 4)]  # two chunks, and 90 to 105 is of both
-    assert list(rows.together([ranges[0], ranges[1], ranges[3]])) == [(0, 2), (2, 3)]
-    monkeypatch.setattr(side, "_AT_ONCE", 8 * 2 * 60)  # 60 rows
-    assert list(rows.together(ranges)) == [(0, 2), (2, 3), (3, 4)]
+    plain = Rows((stored(values, 100),))
+    plain.read_each(ranges, decode=True)
+    assert reads == [(0, 40), (90, 105), (150, 160)]
+    reads.clear()
+    plain.read_each([(30, 40), (0, 10)], decode=True)
+    assert reads == [(30, 40), (0, 10)]
+    reads.clear()
+    # Of a shard only the chunks that are wanted are fetched.
+    Rows((stored(values, 10, 100),)).read_each([(0, 2), (4, 8), (50, 60)], decode=True)
+    assert reads == [(0, 8), (50, 60)]
+    reads.clear()
+    monkeypatch.setattr(side, "_AT_ONCE", 3 * 8 * 39)
+    plain.read_each(ranges, decode=True)
+    assert reads == [(0, 10), (30, 40), (90, 105), (150, 160)]
+
+
+def test_what_lies_between_ranges_is_not_looked_at():
+    values = np.zeros((100, 3), np.int64)
+    values[50] = 2**60 + 1
+    rows = Rows((stored(values, 100),))
+    assert rows.read_each([(0, 10), (90, 100)], decode=True).shape == (20, 3)
+    with pytest.raises(dkde.InputError, match="50"):
+        rows.read_each([(0, 10), (45, 55)], decode=True)
+
+
+def test_a_lazy_chunk_is_computed_once():
+    computed = []
+
+    @delayed
+    def block(number):
+        computed.append(number)
+        return np.full((100, 3), float(number))
+
+    blocks = [da.from_delayed(block(i), (100, 3), float) for i in range(2)]
+    rows = Rows((Part(DaskSource(da.concatenate(blocks)), 0, 200, "a"),))
+    found = rows.read_each([(0, 10), (80, 90), (120, 130), (180, 190)], decode=True)
+    assert sorted(computed) == [0, 1]
+    assert found[:, 0].tolist() == [0.0] * 20 + [1.0] * 20
 
 
 def test_one_part_twice_is_two_ranges():
