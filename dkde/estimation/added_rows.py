@@ -6,7 +6,7 @@ query rows need all training rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -17,10 +17,12 @@ from dkde.engine.moments import gather_missing, gather_weight
 from dkde.engine.reading import read_groups, read_weights
 from dkde.engine.work import Work
 from dkde.estimation.fitted import Fitted
-from dkde.numerics.logsum import Densities, mixed
+from dkde.numerics.logsum import Densities, mixed, n_density_rows
+from dkde.numerics.piecewise import pieces
 from dkde.rows.side import Side
 from dkde.rows.slicing import between
 from dkde.runs.job import Compute
+from dkde.stores.scratch import room_beside
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
@@ -83,11 +85,39 @@ class FirstRows:
             # Weights are read first, so that bad ones fail before the work.
             weights = [log_weights(side, added.query) for side in (first, added.train)]
             new = compute(under_added, added)
-            found = mixed(zip((found, new), weights, strict=True))
+            found = _added_up(found, new, weights)
         if more not in works:
             return found
-        stacked = [found.stacked(), compute(more, works[more]).stacked()]
-        return Densities.of(np.concatenate(stacked, axis=1))
+        return _one_after_the_other(found, compute(more, works[more]))
+
+
+def _added_up(first: Densities, added: Densities, log_weights: Sequence[FloatArray]) -> Densities:
+    """Return log-densities under all training rows, in the place of those under added ones.
+
+    These were computed for this sum alone, and there may be no room for a third array of all rows.
+    """
+    for rows in pieces(added.values):
+        parts = zip((first.at(rows), added.at(rows)), log_weights, strict=True)
+        whole = mixed((each, weight[rows]) for each, weight in parts)
+        added.values[:, rows], added.errors[:, rows] = whole.values, whole.errors
+        for counts, of_both in zip(added.effort, whole.effort, strict=True):
+            counts[rows] = of_both
+    return added
+
+
+def _one_after_the_other(first: Densities, added: Densities) -> Densities:
+    """Return the log-densities of all query rows, on the disk if those of the first ones are."""
+    n, n_first = len(first.values), first.values.shape[1]
+    shape = n_density_rows(n), n_first + added.values.shape[1]
+    found = Densities.of(room_beside(first.values, shape))
+    for each, place in ((first, slice(0, n_first)), (added, slice(n_first, None))):
+        there = found.at(place)
+        for target, values in zip(
+            (there.values, there.errors, *there.effort),
+            (each.values, each.errors, *each.effort), strict=True,
+        ):  # fmt: skip
+            target[...] = values
+    return found
 
 
 def log_weights(train: Side, query: Side) -> FloatArray:
@@ -112,7 +142,7 @@ def log_weights(train: Side, query: Side) -> FloatArray:
     if train.groups is None or query.groups is None:
         with pool_for(sides=[train]) as pool:
             whole = gather_weight(train, pool)
-        return np.full(n_rows, log(whole.total) + whole.exponent * log(2))
+        return np.broadcast_to(log(whole.total) + whole.exponent * log(2), n_rows)
     groups = np.asarray(read_groups(train.groups, 0, train.rows.n_rows))
     asked = np.asarray(read_groups(query.groups, 0, n_rows))
     known, members = np.unique(groups, return_inverse=True)

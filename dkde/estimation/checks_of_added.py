@@ -14,6 +14,7 @@ from dkde.engine.work import Work
 from dkde.errors import Argument, DataSetError, InputError
 from dkde.estimation.stored_densities import stored_densities
 from dkde.numerics.logsum import Densities
+from dkde.numerics.piecewise import pieces
 from dkde.rows.row_source import foundation, innermost
 from dkde.rows.side import Part, Side
 from dkde.rows.slicing import check_units
@@ -125,10 +126,13 @@ def spent_in(found: Densities) -> float:
 
     It is infinite where a log-density has none.
     """
-    values, errors = found[:2]
-    finite = np.isfinite(values)
-    spent = errors[finite] / np.maximum(1.0, np.abs(values[finite]))
-    return float(np.nan_to_num(spent, nan=np.inf, posinf=np.inf).max(initial=0.0))
+    most = 0.0
+    for rows in pieces(found.values):
+        values, errors = found.at(rows)[:2]
+        finite = np.isfinite(values)
+        spent = errors[finite] / np.maximum(1.0, np.abs(values[finite]))
+        most = max(most, float(np.nan_to_num(spent, nan=np.inf, posinf=np.inf).max(initial=0.0)))
+    return most
 
 
 def check_bounds(name: str, found: Densities, task: Task) -> None:

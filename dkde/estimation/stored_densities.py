@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -13,7 +14,7 @@ from dkde.numerics.logsum import Densities, n_density_rows
 from dkde.numerics.piecewise import pieces
 from dkde.runs.store import MAIN
 from dkde.stores.scratch import room, room_beside
-from dkde.typing import FloatArray
+from dkde.typing import Array, FloatArray
 
 # The counts of training rows that a result keeps, at most one of them.
 _LEFT_OUT = ("n_missing_train", "n_outside_train")
@@ -33,8 +34,7 @@ def loaded(result: xr.Dataset) -> xr.Dataset:
             found[name] = variable.load()
             continue
         values = rows if name == MAIN else room_beside(rows, variable.shape, variable.dtype)
-        # Here, and not on a cluster, whose workers would fill arrays of their own.
-        da.store(data, values, lock=False, scheduler="threads")
+        _fill(values, data)
         found[name] = variable.copy(data=values)
     data = {name: found[name] for name in result.data_vars}
     return result.assign(data).assign_coords(
@@ -54,16 +54,19 @@ def stored_densities(result: xr.Dataset, prefix: str = "") -> Densities:
     prefix : str
         ``"test_"`` for the test rows of a sweep.
     """
-    values, errors = (rows_of(result, f"{prefix}{n}", 1) for n in (MAIN, f"{MAIN}_error"))
+    values, errors = (_as_rows(result, f"{prefix}{n}", 1) for n in (MAIN, f"{MAIN}_error"))
     # In one array, as a run has them: means then add up in the same order.
     shape = n_density_rows(len(values)), values.shape[1]
-    found = Densities.of(room_beside(values, shape))
-    found.values[...], found.errors[...] = values, errors
+    found = Densities.of(
+        room(shape) if isinstance(values, da.Array) else room_beside(values, shape)
+    )
+    _fill(found.values, values)
+    _fill(found.errors, errors)
     for name, counts in (
         (f"{prefix}pairs_evaluated", found.effort.pairs),
         (f"{prefix}rows_read", found.effort.read),
     ):
-        counts[...] = np.ravel(result[name].values) if name in result else 0
+        _fill(counts, result[name].data.ravel() if name in result else np.zeros(1))
     found.effort.missing[...] = (left_out(result, prefix) or ("", 0))[1]
     for rows in pieces(found.values):
         missing = np.isnan(found.values[:, rows]).all(axis=0)
@@ -97,11 +100,25 @@ def rows_of(result: xr.Dataset, name: str, n_before: int) -> FloatArray:
     n_before : int
         The number of dims before those of the rows; one that is not there has length 1.
     """
+    return np.ascontiguousarray(_as_rows(result, name, n_before))
+
+
+def _as_rows(result: xr.Dataset, name: str, n_before: int) -> Any:
+    """Return what :func:`rows_of` does, lazily where the variable is lazy."""
     variable = result[name]
     # Test rows have one bandwidth, and no dim for it.
     lacking = n_before == 1 and "bandwidth" not in variable.dims
-    values = np.asarray(variable.values, np.float64)[None] if lacking else variable.values
-    return np.ascontiguousarray(values.reshape(*values.shape[:n_before], -1))
+    values = variable.data.astype(np.float64, copy=False)[None] if lacking else variable.data
+    return values.reshape(*values.shape[:n_before], -1)
+
+
+def _fill(array: Array, values: Any) -> None:
+    """Fill an array, chunk by chunk where the values are lazy."""
+    if isinstance(values, da.Array):
+        # Here, and not on a cluster, whose workers would fill arrays of their own.
+        da.store(values, array, lock=False, scheduler="threads")
+    else:
+        array[...] = values
 
 
 def alike(values: FloatArray, n_rows: int) -> Densities:

@@ -93,6 +93,11 @@ class Densities(NamedTuple):
         n = (len(stacked) - 3) // 2
         return cls(stacked[:n], stacked[n : 2 * n], Effort(*stacked[2 * n :]))
 
+    def at(self, rows: slice) -> "Densities":
+        """Return those of a range of rows, as views."""
+        effort = Effort(*(counts[rows] for counts in self.effort))
+        return Densities(self.values[:, rows], self.errors[:, rows], effort)
+
     def stacked(self) -> FloatArray:
         """Return all in one array (2 n_bandwidths + 3, rows)."""
         return np.concatenate([self.values, self.errors, np.stack(self.effort)])
