@@ -3,9 +3,10 @@
 Eight processes of one thread, each with a nanny that starts it anew, and a scheduler in a process
 of its own. One worker, drawn at random, is killed every so many seconds. Printed are the seconds of
 either run and their ratio. It ends with an error if a bit differs between both runs, or from what
-threads compute of the first blocks, or if the run ends before a worker is killed.
+threads compute of the first blocks, or if the run ends before a worker is killed. Nothing
+else may run on the machine.
 
-    python benchmarks/kills.py                          # blocks of a second: a quarter of an hour
+    python benchmarks/kills.py                          # on two cores a quarter of an hour
     python benchmarks/kills.py --rows 20000 --every 5
 """
 
@@ -64,9 +65,9 @@ class Killer:
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            children = [each for nanny in self._nannies for each in nanny.children()]
-            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
             with suppress(psutil.NoSuchProcess, IndexError):
+                children = [each for nanny in self._nannies for each in nanny.children()]
+                workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
                 random.choice(workers).send_signal(signal.SIGKILL)
                 self.killed += 1
 
@@ -96,7 +97,9 @@ def measure(
     }  # fmt: skip
     first = np.load(call["query"], mmap_mode="r")[: _CHECKED * block_rows]
     expected = dkde.score(**call | {"query": np.array(first)}).log_density.values
-    found: dict[str, Any] = {"workers": n_workers, "blocks": n_blocks}
+    found: dict[str, Any] = {
+        "workers": n_workers, "blocks": n_blocks, "block_rows": block_rows
+    }  # fmt: skip
     for name, pause in (("undisturbed", 1e9), ("killed", every)):
         with cluster(n_workers, folder) as client, Killer(client, pause) as killer:
             begun = time.perf_counter()
@@ -111,7 +114,8 @@ def measure(
 
 
 def say(figures: dict[str, Any]) -> None:
-    print(f"{figures['workers']} workers, {figures['blocks']} blocks, the same to the last bit")
+    sizes = f"{figures['blocks']} blocks of {figures['block_rows']} rows"
+    print(f"{figures['workers']} workers, {sizes}, the same to the last bit")
     for name in ("undisturbed", "killed"):
         print(f"{name:12} {figures[f'{name}_seconds']:8.1f} s")
     print(f"kills        {figures['kills']:8}")

@@ -1,12 +1,13 @@
 """How a score of stored rows grows with the rows: time, bytes read, memory, and kills on the way.
 
 As many training rows as query rows, or as many query rows as asked, in the plane or in more
-features, from a store on the disk, with a bandwidth by Scott's rule. The store is made by blocks,
-sorted if asked, and kept for the next time. Each run is a process of its own, which is killed at
-random moments as often as asked, and resumed by the same command. Some rows of the result are then
-compared with the sum over all training rows. Seconds are those in which processors worked, and
-those that passed, of all sessions of a run together. The peak is all that was resident; "own" is
-its part that is not of files, which Linux alone tells.
+features, from stores on the disk, with a bandwidth by Scott's rule. The stores are made by blocks
+and kept for the next time; with `--order` their rows are sorted, and they have an index. Each run
+is a process of its own, which is killed at random moments as often as asked, and resumed by the
+same command. Some rows of the result are then compared with the sum over all training rows. Seconds
+are those in which processors worked, and those that passed, of all sessions of a run together. The
+peak is the most that was resident, and "own" the most of it that was not of files, looked at a
+hundred times a second; Linux alone tells both.
 
     python benchmarks/scale.py                                 # a million to ten million rows
     python benchmarks/scale.py --rows 100000000 --kills 2      # takes about 30 GB of disk
@@ -70,10 +71,11 @@ class Rows(NamedTuple):
         variances = self.centres.var(axis=0) + (spreads**2).mean()
         return float(np.sqrt(variances.mean()) * self.n_train ** (-1 / (self.n_features + 4)))
 
-    @property
-    def name(self) -> str:
-        sizes = f"{self.n_train}-{self.n_query}-{self.n_features}"
-        return f"{self.data}-{sizes}{'-sorted' if self.order else ''}"
+    def name(self, side: str) -> str:
+        """The name of a store of a side: the same rows have the same name."""
+        n_rows = self.n_train if side == "train" else self.n_query
+        order = "-sorted" if self.order else ""
+        return f"{self.data}-{side}-{n_rows}x{self.n_features}{order}"
 
 
 def blocks(rows: Rows, n_rows: int, seed: int) -> Iterator[FloatArray]:
@@ -89,7 +91,7 @@ def blocks(rows: Rows, n_rows: int, seed: int) -> Iterator[FloatArray]:
 
 def store_of(folder: Path, rows: Rows, side: str) -> Path:
     """Return a store of a side, which is made where it is not there yet."""
-    place = folder / f"{rows.name}-{side}.zarr"
+    place = folder / f"{rows.name(side)}.zarr"
     if place.exists():
         return place
     n_rows, seed = (rows.n_train, 0) if side == "train" else (rows.n_query, 1)
@@ -97,14 +99,13 @@ def store_of(folder: Path, rows: Rows, side: str) -> Path:
     if not rows.order:
         dkde.import_rows(drawn, place, index=False)
         return place
-    file = folder / f"{side}.npy"
-    array = np.lib.format.open_memmap(file, "w+", np.float64, (n_rows, rows.n_features))
-    for start, block in zip(range(0, n_rows, BLOCK), drawn, strict=True):
-        array[start : start + len(block)] = block
-    array.flush()
-    del array
-    dkde.import_dataset(file, place, order=True)
-    file.unlink()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        file = Path(scratch) / "rows.npy"
+        array = np.lib.format.open_memmap(file, "w+", np.float64, (n_rows, rows.n_features))
+        for start, block in zip(range(0, n_rows, BLOCK), drawn, strict=True):
+            array[start : start + len(block)] = block
+        array.flush()
+        dkde.import_dataset(file, place, order=True)
     return place
 
 
@@ -113,40 +114,48 @@ class Session(NamedTuple):
 
     passed: float
     worked: float
-    peak: int
+    peak: int | None
     own: int | None
     status: int
 
 
-def own_bytes(process: int) -> int | None:
-    """Return the resident bytes of a process that are not of files; None where nobody tells."""
+def resident(process: int) -> dict[str, int]:
+    """Return the bytes that a process has had resident, and has that are not of files.
+
+    They are empty where nobody tells. What the system says of children that have ended is no
+    smaller than what their parent once had, and so no use.
+    """
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
-        return None
-    found = [int(line.split()[1]) for line in lines if line.startswith("RssAnon:")]
-    return found[0] * 1024 if found else None
+        return {}
+    named = (line.split() for line in lines if line.startswith(("VmHWM:", "RssAnon:")))
+    return {name[:-1]: int(number) * 1024 for name, number, *_ in named}
 
 
-def session(command: list[str], kill_after: float | None, run: Path) -> Session:
+def session(
+    command: Sequence[str], kill_after: float | None = None, run: Path | None = None
+) -> Session:
     """Run a command; kill it so many seconds after its run began, if it goes on so long."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    begun, own = None, None
+    begun, most = None, {}
     while True:
         found, status, usage = os.wait4(process.pid, os.WNOHANG)
         now = time.perf_counter()
         if found:
-            code = os.waitstatus_to_exitcode(status)
-            process.returncode = code
+            process.returncode = os.waitstatus_to_exitcode(status)
             worked = usage.ru_utime + usage.ru_stime
-            return Session(now - start, worked, usage.ru_maxrss * 1024, own, code)
-        if begun is None and any(run.glob("*/sessions/*.json")):
+            return Session(
+                now - start, worked, most.get("VmHWM"), most.get("RssAnon"), process.returncode
+            )
+        if run is not None and begun is None and any(run.glob("*/sessions/*.json")):
             begun = now
         if kill_after is not None and begun is not None and now - begun > kill_after:
             process.send_signal(signal.SIGKILL)
             kill_after = None
-        own = max(filter(None, (own, own_bytes(process.pid))), default=None)
+        for name, n_bytes in resident(process.pid).items():
+            most[name] = max(n_bytes, most.get(name, 0))
         time.sleep(0.01)
 
 
@@ -177,7 +186,7 @@ def measure(folder: Path, of: Rows, n_kills: int, n_checked: int) -> dict[str, A
     """Run a score of so many rows, kill and resume it, and compare some rows of its result."""
     train, query = (store_of(folder, of, side) for side in ("train", "query"))
     bandwidth, scored = of.bandwidth, f"{query}::train"
-    output = folder / f"{of.name}-result.zarr"
+    output = folder / f"{of.name('train')}-result.zarr"
     run = Path(f"{output}.run")
     for place in (output, run):
         shutil.rmtree(place, ignore_errors=True)
@@ -212,7 +221,7 @@ def measure(folder: Path, of: Rows, n_kills: int, n_checked: int) -> dict[str, A
         "passed": sum(each.passed for each in sessions),
         "worked": sum(each.worked for each in sessions),
         "killed": sum(each.status == -signal.SIGKILL for each in sessions),
-        "peak_bytes": max(each.peak for each in sessions),
+        "peak_bytes": max(filter(None, (each.peak for each in sessions)), default=None),
         "own_bytes": max(filter(None, (each.own for each in sessions)), default=None),
         "bytes_read": total, "bytes_of_sides": once, "read": total / once,
         "error": relative(found, expected), "planned_seconds": plan["seconds"],
@@ -236,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--data", choices=sorted(MIXTURES), default="normal")
     parser.add_argument("--queries", type=int, help="query rows; by default as many as --rows")
-    parser.add_argument("--features", type=int, default=2)
-    parser.add_argument("--order", action="store_true", help="sort the rows of the store")
+    parser.add_argument("--features", type=int, choices=range(2, 9), default=2)
+    parser.add_argument("--order", action="store_true", help="sort the rows, with an index")
     parser.add_argument("--kills", type=int, default=0, help="kill each run so many times")
     parser.add_argument("--check", type=int, default=32, help="compare so many rows")
     parser.add_argument("--folder", help="where stores are made and kept; else they are removed")
@@ -248,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         folder = Path(options.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         first = min(FIRST, *options.rows)
-        measure(Path(temporary), Rows(options.data, first, first, options.features, False), 0, 1)
+        small = Rows(options.data, first, first, options.features, options.order)
+        measure(Path(temporary), small, 0, 1)
         print(f"{options.data}, {options.features} features, tol = {TOL:g}, kills: {options.kills}")
         print("| rows | queries | h | s worked | s passed | s planned | killed | read | planned | "
               "MB peak | own | planned | error |\n|---:|" + "---:|" * 12)  # fmt: skip
@@ -257,16 +267,21 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             rows = Rows(options.data, n_rows, n_query, options.features, options.order)
             row = measure(folder, rows, options.kills, options.check)
             figures.append(row)
-            own = "" if row["own_bytes"] is None else f"{row['own_bytes'] / 1e6:.0f}"
+            peak, own = (
+                "" if row[name] is None else f"{row[name] / 1e6:.0f}"
+                for name in ("peak_bytes", "own_bytes")
+            )
             print(
                 f"| {n_rows:,} | {n_query:,} | {row['bandwidth']:.4f} | {row['worked']:.1f} | "
                 f"{row['passed']:.1f} | {row['planned_seconds']:.1f} | {row['killed']} | "
-                f"{row['read']:.2f} | {row['planned_read']:.2f} | {row['peak_bytes'] / 1e6:.0f} | "
+                f"{row['read']:.2f} | {row['planned_read']:.2f} | {peak} | "
                 f"{own} | {row['planned_bytes'] / 1e6:.0f} | {row['error']:.1e} |",
                 flush=True,
             )
         grows = ", ".join(f"{each:.2f}" for each in exponents(figures))
-        print(f"twice the rows take so many times the seconds worked: {grows or 'unknown'}")
+        print(
+            f"twice the training rows take so many times the seconds worked: {grows or 'unknown'}"
+        )
     keep(new_record("scale", options, figures), options.json)
     return figures
 

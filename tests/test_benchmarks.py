@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import zarr
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -22,7 +23,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = (
     "bandwidths", "bounded", "calls", "exactness", "extend", "groups", "growth", "kills", "leaves",
     "maps", "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline",
-    "runs", "scale", "selection", "simulated", "stores", "supports",
+    "runs", "scale", "selection", "simulated", "stores", "supports", "two_workers",
 )  # fmt: skip
 
 
@@ -126,18 +127,21 @@ def test_scale_of_sorted_rows(script, capsys, tmp_path):
     assert kept(file, "scale") == [row]
     assert (row["rows"], row["queries"]) == (200_000, 2000)
     assert row["error"] <= 1e-6
-    assert row["own_bytes"] is None or row["own_bytes"] <= row["peak_bytes"]
+    assert row["own_bytes"] is None or 2**26 < row["own_bytes"] <= row["peak_bytes"]
+    stored = tmp_path / "mixture-train-200000x3-sorted.zarr"
+    assert (stored / "_index").is_dir()
+    assert np.diff(zarr.open_group(stored, mode="r")["train/source_row"][:100]).max() > 1
 
 
 @pytest.mark.slow
 def test_extend(script, capsys, tmp_path):
     file = tmp_path / "extend.json"
-    given = ["--share", "0.005", "--check", "3", "--folder", str(tmp_path), "--json", str(file)]
-    figures = script("extend")["main"](given)
-    assert capsys.readouterr().out.count("\n| ") == 3
+    given = ["--base", "pairs", "--share", "0.001", "--check", "3", "--folder", str(tmp_path)]
+    figures = script("extend")["main"]([*given, "--json", str(file)])
+    assert capsys.readouterr().out.count("\n| ") == 2
     assert kept(file, "extend") == figures
     assert [(row["base"], row["added"]) for row in figures] == [
-        ("plane", "train"), ("pairs", "train"), ("pairs", "query"),
+        ("pairs", "train"), ("pairs", "query"),
     ]  # fmt: skip
     assert all(row["error"] <= row["bound"] for row in figures)
 
@@ -340,6 +344,19 @@ def test_simulated_workers(script, capsys, monkeypatch, tmp_path):
     assert set(figures["growth_bytes"]) == {"client", "scheduler", "workers"}
     assert "8 workers, 100 blocks" in capsys.readouterr().out
     assert kept(file, "simulated") == figures
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_two_workers(script, capsys, tmp_path):
+    file = tmp_path / "two.json"
+    sizes = ["--blocks", "2", "--rows", "500", "--repeats", "1"]
+    figures = script("two_workers")["main"]([*sizes, "--json", str(file)])
+    assert "share" in capsys.readouterr().out
+    assert kept(file, "two_workers") == figures
+    gains = figures["gain"], figures["products_gain"]
+    assert figures["share"] == pytest.approx(gains[0] / gains[1])
+    assert all(gain > 0 for gain in gains)
 
 
 @pytest.mark.alone
