@@ -181,12 +181,7 @@ class BucketStore(ObjectStore[Any]):
                 if await self.tag(key) != tag:
                     return None
                 return _tag_of(await obstore.put_async(store, key, content))
-            # The first attempt may have succeeded, its answer was lost, and the second failed.
-            try:
-                found = await obstore.get_async(store, key)
-            except FileNotFoundError:
-                return None
-            return _tag_of(found.meta) if bytes(await found.bytes_async()) == content else None
+            return await self._tag_where(key, content)
 
     async def upload(
         self, key: str, path: Path, *, replaces: str | None = None, careful: bool = False
@@ -213,11 +208,23 @@ class BucketStore(ObjectStore[Any]):
                     await obstore.put_async(store, key, path, mode=mode)
                     return True
                 except (AlreadyExistsError, PreconditionError):
-                    return False
+                    return await self._tag_where(key, path.read_bytes()) is not None
                 except NotImplementedError:  # a service without conditional writes
                     pass
             await obstore.put_async(store, key, path)
         return True
+
+    async def _tag_where(self, key: str, content: bytes) -> str | None:
+        """Return the tag of a key that holds some content; None if it holds other content, or none.
+
+        A conditional write that was refused may have succeeded: its answer was lost, and the second
+        attempt met what the first one had written.
+        """
+        try:
+            found = await obstore.get_async(self._for(key).store, key)
+        except FileNotFoundError:
+            return None
+        return _tag_of(found.meta) if bytes(await found.bytes_async()) == content else None
 
     async def delete(self, key: str) -> None:
         """Delete a key."""

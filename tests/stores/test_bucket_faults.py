@@ -16,6 +16,7 @@ from dkde.datasets.dataset import open_splits
 from dkde.datasets.index import index_dataset
 from dkde.errors import DataSetError, DkdeError
 from dkde.inputs.importing import import_dataset
+from dkde.stores.objects import drafted_object, look_at_object
 from dkde.stores.publishing import write_whole
 from dkde.stores.store import Records, open_store
 
@@ -160,6 +161,26 @@ def test_an_answer_is_lost(request, name, served):
     log = trial.check(partial(lost_answers, served, 1), is_file=name == "file")
     assert log.fired
     assert log.done
+
+
+@pytest.mark.slow  # the client waits before it asks again
+@pytest.mark.parametrize("there", [None, b"old"])
+def test_the_answer_of_a_write_that_replaces_nothing_else_is_lost(bucket, served, there):
+    url = f"{bucket}/s.csv"
+    if there is not None:
+        write_whole(url, there)
+    seen = look_at_object(url)
+    with lost_answers(served, 1) as log, drafted_object(url, seen) as draft:
+        draft.write_bytes(b"new")
+    assert log.fired
+    assert content_at(url) == b"new"
+    # What another process wrote meanwhile still stays.
+    with (
+        pytest.raises(DataSetError, match="by another process"),
+        drafted_object(url, seen) as draft,
+    ):
+        draft.write_bytes(b"newer")
+    assert content_at(url) == b"new"
 
 
 @pytest.mark.slow
