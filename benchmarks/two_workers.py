@@ -83,8 +83,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Print the figures; return them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a data set made by dkde import, of rows with 784 features")
-    parser.add_argument("--blocks", type=int, default=12, help="an even number")
-    parser.add_argument("--rows", type=int, default=12_000, help="training rows")
+    parser.add_argument("--blocks", type=int, default=10, help="an even number")
+    parser.add_argument("--rows", type=int, default=10_000, help="training rows")
     parser.add_argument("--repeats", type=int, default=5)
     add_json_option(parser)
     options = parser.parse_args(arguments)

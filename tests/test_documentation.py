@@ -60,6 +60,8 @@ NOT_COMPARED = {
     "mnist.zarr, 10000 x 10000 x 784, 2 threads": "times, of benchmarks/roofline.py",
     "1000000 rows; seconds, and in brackets seconds of processor": "times, of benchmarks/maps.py",
     "64 workers, 10000 blocks: 198.4 s": "times, of benchmarks/simulated.py",
+    "10 blocks of 4000 rows, 8 bandwidths": "times, of benchmarks/two_workers.py",
+    "8 workers, 1000 blocks of 1000 rows, the same to the last bit": "times: benchmarks/kills.py",
     "digits, 1797 x 15, 20 bandwidths, 5 folds": "times, of benchmarks/selection.py",
     "sweep, 10000 x 10000 x 784, 8 bandwidths": "times, of benchmarks/runs.py",
     "R.zarr.run/": "files and folders of a run; tests/runs/test_place.py has them",
